@@ -1,0 +1,38 @@
+"""Every failure a user can cause, as one family. The command line prints the message and exits with 2.
+
+A message names the file or key, the value found, and what was expected.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class SoundFlowError(Exception):
+    """Base of all errors that are the input's fault; the message is one line and says the remedy."""
+
+
+class AudioError(SoundFlowError):
+    """Audio that cannot be used: missing, corrupt, empty, NaN or too large."""
+
+
+class ManifestError(SoundFlowError):
+    """A clip manifest that is missing, lacks a column, or has a row that cannot be used."""
+
+
+class ScenarioError(SoundFlowError):
+    """A scenario that cannot be planned or composed from the given clips."""
+
+
+class ConfigError(SoundFlowError):
+    """An unknown configuration key, or a value of the wrong type or range."""
+
+
+class PolicyError(SoundFlowError):
+    """A policy folder that is none, is incomplete, or belongs to another version."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the known name nearest to `name`, or the list of known names."""
+    known = sorted(known)
+    close = get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(known)}"

@@ -1,0 +1,125 @@
+"""What a stream is made of: clips, events, cues, and the scenario that holds them."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.clock import CHUNK_S, CHUNK_SAMPLES, SAMPLE_RATE
+
+Audio = NDArray[np.float32]
+Decision = Literal["RESPOND", "IGNORE"]
+Role = Literal["foreground", "background", "ambient"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a good reply to a sound says, and how much it matters.
+
+    Attributes:
+        replies: Reference replies, at least one.
+        key_facts: Each fact is a string of alternatives separated by ``|``; a reply states the fact when it
+            contains any of them (case-insensitive, at a word's start).
+        urgency: In (0, 1]; scales the latency reward and the cost of a miss.
+        criterion: Which of the paper's reasons to speak applies, "i" to "iv".
+        sub_task: distress, natural_hazard, equipment_or_fire or safety_signal.
+        evidence_s: Seconds from its onset after which a listener can know the sound.
+    """
+
+    replies: tuple[str, ...]
+    key_facts: tuple[str, ...]
+    urgency: float
+    criterion: str
+    sub_task: str
+    evidence_s: float
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A short recording or synthesised sound, 16 kHz mono.
+
+    `answer` is given exactly when `decision` is "RESPOND".
+    """
+
+    audio: Audio  # [samples] in [-1, 1]
+    label: str
+    caption: str
+    domain: str
+    decision: Decision
+    origin: str  # "foley" or the path of the recording
+    answer: Answer | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Duration in seconds."""
+        return len(self.audio) / SAMPLE_RATE
+
+
+@dataclass(frozen=True)
+class Event:
+    """A clip placed in a scenario."""
+
+    label: str
+    caption: str
+    role: Role
+    decision: Decision
+    onset_s: float
+    duration_s: float
+    origin: str
+
+    @property
+    def end_s(self) -> float:
+        """The moment at which the event has ended, in seconds."""
+        return self.onset_s + self.duration_s
+
+
+@dataclass(frozen=True)
+class Cue:
+    """One moment that deserves a reply. Invariant: onset_s < ready_s < deadline_s."""
+
+    onset_s: float  # it begins
+    ready_s: float  # enough has been heard to answer
+    deadline_s: float  # after that it is missed
+    label: str
+    replies: tuple[str, ...]
+    key_facts: tuple[str, ...]
+    urgency: float
+    criterion: str
+    sub_task: str
+
+
+@dataclass(frozen=True)
+class TimelineEntry:
+    """A supervised target: `text` is to be said after chunk `chunk` (from 0)."""
+
+    chunk: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """Planned events, the rendered waveform, and its cues; everything follows from `seed`."""
+
+    seed: int
+    ability: str
+    audio: Audio  # [num_chunks * 6400] in [-1, 1]
+    events: tuple[Event, ...]
+    cues: tuple[Cue, ...]  # by onset
+    timeline: tuple[TimelineEntry, ...]  # by chunk
+    instruction: str = ""
+    user_speech: tuple[tuple[float, float], ...] = field(default=())  # (start_s, end_s) spans
+
+    @property
+    def num_chunks(self) -> int:
+        """Length in chunks."""
+        return len(self.audio) // CHUNK_SAMPLES
+
+    @property
+    def duration_s(self) -> float:
+        """Length in seconds."""
+        return self.num_chunks * CHUNK_S
+
+    def chunk(self, index: int) -> Audio:
+        """Return the samples of chunk `index`: float32 [6400]."""
+        return self.audio[index * CHUNK_SAMPLES : (index + 1) * CHUNK_SAMPLES]

@@ -1,0 +1,73 @@
+"""Configuration of the large audio language model (LALM): encoder, projector, language model, token layout."""
+
+from dataclasses import asdict
+from typing import Any
+
+from transformers import PretrainedConfig
+from transformers.models.qwen2 import Qwen2Config
+
+from policies.token_layout import TokenLayout
+
+FORMAT_VERSION = 1
+
+
+class LALMConfig(PretrainedConfig):
+    """A LALM's shape.
+
+    Attributes:
+        text_config: The causal language model, a `Qwen2Config` as a dict.
+        layout: The token layout, a `TokenLayout` as a dict.
+        encoder_channels: Channels of the chunk encoder's four convolutions.
+        decision_threshold: The policy speaks when P(response) reaches this value (found on validation streams).
+        max_reply_tokens: A reply is ended after this many tokens.
+    """
+
+    model_type = "soundflow_lalm"
+
+    def __init__(
+        self,
+        text_config: dict[str, Any] | None = None,
+        layout: dict[str, int] | None = None,
+        encoder_channels: tuple[int, ...] = (24, 48, 96, 128),
+        decision_threshold: float = 0.5,
+        max_reply_tokens: int = 32,
+        format_version: int = FORMAT_VERSION,
+        **kwargs: Any,
+    ) -> None:
+        self.text_config = text_config or {}
+        self.layout = layout or {}
+        self.encoder_channels = tuple(encoder_channels)
+        self.decision_threshold = decision_threshold
+        self.max_reply_tokens = max_reply_tokens
+        self.format_version = format_version
+        super().__init__(**kwargs)
+
+    @property
+    def token_layout(self) -> TokenLayout:
+        """The layout as its dataclass."""
+        return TokenLayout(**self.layout)
+
+    @classmethod
+    def compact(
+        cls,
+        layout: TokenLayout,
+        vocab_size: int,
+        *,
+        hidden_size: int = 192,
+        num_layers: int = 4,
+        num_heads: int = 6,
+        intermediate_size: int = 512,
+        encoder_channels: tuple[int, ...] = (24, 48, 96, 128),
+    ) -> "LALMConfig":
+        """Return the shape of the compact backbone: about 3 M parameters, trained from nothing on a CPU."""
+        text = Qwen2Config(
+            vocab_size=vocab_size,
+            hidden_size=hidden_size,
+            num_hidden_layers=num_layers,
+            num_attention_heads=num_heads,
+            num_key_value_heads=num_heads // 2,
+            intermediate_size=intermediate_size,
+            tie_word_embeddings=True,
+            use_cache=False,
+        )
+        return cls(text_config=text.to_dict(), layout=asdict(layout), encoder_channels=encoder_channels)

@@ -1,0 +1,83 @@
+"""One stream's state inside the engine."""
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from envs.clock import CHUNK_SAMPLES, chunk_end_s
+from envs.scenario import Audio
+from policies.features import CONTEXT_SAMPLES
+from policies.token_layout import StreamLayout, TokenLayout
+
+Decision = Literal["silent", "response", "speaking"]
+
+
+@dataclass(frozen=True)
+class StepEvent:
+    """What one session did in one engine step."""
+
+    session: int
+    chunk: int  # the last chunk heard
+    decision: Decision  # "speaking": in the middle of a reply no decision is taken
+    probability: float | None  # of `response`, where a decision was taken
+    token_ids: tuple[int, ...]  # reply tokens of this step, the end token included
+    reply_ended: bool
+    log_prob: float | None = None  # of the decision taken, as sampled
+    token_log_probs: tuple[float, ...] = ()
+
+    @property
+    def time_s(self) -> float:
+        """The moment at which the chunk had been heard, in seconds of the stream."""
+        return chunk_end_s(self.chunk)
+
+
+@dataclass
+class Sampling:
+    """How a session decides and writes.
+
+    Attributes:
+        threshold: Speak when P(response) reaches it; None samples the decision.
+        temperature: Of the reply's tokens; 0 takes the most likely one.
+        seed: Each session draws from its own generator.
+    """
+
+    threshold: float | None = None
+    temperature: float = 0.0
+    seed: int = 0
+
+
+@dataclass
+class Session:
+    """State of one stream: what was heard and not yet understood, and what is being said."""
+
+    id: int
+    slot: int
+    stream: StreamLayout
+    sampling: Sampling
+    rng: np.random.Generator
+    tail: Audio = field(default_factory=lambda: np.zeros(CONTEXT_SAMPLES, np.float32))  # the overlap
+    samples: Audio = field(default_factory=lambda: np.zeros(0, np.float32))  # not yet encoded
+    queue: deque[Tensor] = field(default_factory=deque)  # encoded chunks [N, hidden], not yet drained
+    hidden: Tensor | None = None  # at the position that predicts the next token
+    chunks_heard: int = 0
+    reply: list[int] | None = None  # tokens of the reply being said; None while silent
+
+    @classmethod
+    def fresh(cls, id: int, slot: int, layout: TokenLayout, sampling: Sampling) -> "Session":
+        """Return the state before the first sample."""
+        return cls(id, slot, StreamLayout(layout), sampling, np.random.default_rng(sampling.seed))
+
+    def take_windows(self) -> list[Tensor]:
+        """Take all complete chunks off the samples: each float32 [CONTEXT_SAMPLES + 6400]."""
+        windows = []
+        while len(self.samples) >= CHUNK_SAMPLES:
+            window = np.concatenate((self.tail, self.samples[:CHUNK_SAMPLES]))
+            self.samples = self.samples[CHUNK_SAMPLES:]
+            self.tail = window[-CONTEXT_SAMPLES:]
+            windows.append(torch.from_numpy(window))
+        self.chunks_heard += len(windows)
+        return windows

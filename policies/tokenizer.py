@@ -1,0 +1,68 @@
+"""The compact policy's tokenizer: byte-level BPE, trained on the replies of the corpus, saved with the policy."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+from policies.token_layout import SPECIAL_TOKENS, TokenLayout
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int) -> "ReplyTokenizer":
+    """Train a byte-level BPE tokenizer of at most `vocab_size` ids, special tokens first."""
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    bpe.train_from_iterator(
+        texts,
+        trainers.BpeTrainer(
+            vocab_size=vocab_size,
+            special_tokens=list(SPECIAL_TOKENS),
+            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+            show_progress=False,
+        ),
+    )
+    return ReplyTokenizer(PreTrainedTokenizerFast(tokenizer_object=bpe, pad_token="<pad>", eos_token="<end>"))
+
+
+class ReplyTokenizer:
+    """A `transformers` tokenizer seen as what an environment and the engine need (`envs.tokenizer.TextTokenizer`)."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+        self.hf = tokenizer
+        self._special = set(self.hf.convert_tokens_to_ids(list(SPECIAL_TOKENS)))
+
+    @classmethod
+    def from_pretrained(cls, folder: Path) -> "ReplyTokenizer":
+        """Load the tokenizer saved in a policy folder."""
+        return cls(PreTrainedTokenizerFast.from_pretrained(folder))
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids."""
+        return len(self.hf)
+
+    @property
+    def end_id(self) -> int:
+        """The id that ends a reply."""
+        return int(self.hf.convert_tokens_to_ids("<end>"))
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of `text`, without the end token."""
+        return list(self.hf.encode(text, add_special_tokens=False))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of `ids`; special tokens, the end token among them, and padding give no text."""
+        kept = [int(i) for i in ids if 0 <= i < self.vocab_size and int(i) not in self._special]
+        return str(self.hf.decode(kept))
+
+    def layout(self, *, audio_tokens_per_chunk: int, tokens_per_chunk: int, window_chunks: int) -> TokenLayout:
+        """Return the token layout over this tokenizer's ids."""
+        ids = {name.strip("<>"): int(self.hf.convert_tokens_to_ids(name)) for name in SPECIAL_TOKENS}
+        return TokenLayout(
+            **ids,
+            audio_tokens_per_chunk=audio_tokens_per_chunk,
+            tokens_per_chunk=tokens_per_chunk,
+            window_chunks=window_chunks,
+        )
