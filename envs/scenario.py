@@ -49,6 +49,7 @@ class Clip:
     decision: Decision
     origin: str  # "foley" or the path of the recording
     answer: Answer | None = None
+    recording: str = ""  # clips of one recording do not meet in one scene; blank: unknown, or synthesised
 
     @property
     def seconds(self) -> float:

@@ -25,7 +25,11 @@ class StepRecord:
     tokens: tuple[int, ...]
     rewards: dict[str, float]  # every component, weighted; they add up to the step's reward
     invalid: bool = False  # the action did not fit and counted as a wait
-    response_probability: float | None = None  # of `response` at this decision, where the policy has one
+
+    @property
+    def reward(self) -> float:
+        """The step's reward: the sum of its components."""
+        return sum(self.rewards.values())
 
 
 @dataclass
@@ -40,11 +44,12 @@ class Trace:
     user_speech: tuple[tuple[float, float], ...] = ()
     replies: list[Reply] = field(default_factory=list)
     steps: list[StepRecord] = field(default_factory=list)
+    probabilities: list[float | None] = field(default_factory=list)  # P(response) a step, where the policy has one
 
     @property
     def total_reward(self) -> float:
         """Undiscounted sum of all rewards."""
-        return sum(sum(step.rewards.values()) for step in self.steps)
+        return sum(step.reward for step in self.steps)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON types; `from_json` is the inverse."""
@@ -65,4 +70,5 @@ class Trace:
             user_speech=tuple((s, e) for s, e in data["user_speech"]),
             replies=[Reply(**r) for r in data["replies"]],
             steps=[StepRecord(**{**s, "tokens": tuple(s["tokens"])}) for s in data["steps"]],
+            probabilities=data["probabilities"],
         )

@@ -1,0 +1,105 @@
+"""One episode of one stream: what an action does, when, and what it earns. Both environments run on it."""
+
+from collections.abc import Sequence
+
+from envs.clock import CHUNK_S, chunk_end_s
+from envs.matching import Matcher
+from envs.rewards import Moment, Reward
+from envs.scenario import Cue, Scenario
+from envs.tokenizer import TextTokenizer
+from envs.trace import Reply, StepRecord, Trace
+
+WAIT, RESPOND, TOKENS = 0, 1, 2
+
+
+class Episode:
+    """Plays a scenario. At step t the agent holds chunks 0..t; its action takes effect at the end of chunk t.
+
+    The tokens of step t sound during chunk t + 1, so a reply that ends at step t ends at the end of chunk t + 1.
+    """
+
+    def __init__(self, scenario: Scenario, tokenizer: TextTokenizer, reward: Reward, thinking_s: float = 0.0) -> None:
+        self.scenario, self.tokenizer, self.reward = scenario, tokenizer, reward
+        self.thinking_s = thinking_s
+        self.step_index = 0
+        self.trace = Trace(
+            scenario.seed, scenario.ability, scenario.num_chunks, scenario.cues, scenario.events, scenario.user_speech
+        )
+        self._matcher = Matcher(scenario.cues)
+        self._missed = [False] * len(scenario.cues)
+        self._spoken: list[int] = []
+        self.speaking = False
+
+    @property
+    def over(self) -> bool:
+        """Whether the scenario was played out."""
+        return self.step_index >= self.scenario.num_chunks
+
+    def step(self, kind: int, tokens: Sequence[int]) -> StepRecord:
+        """Apply one action after chunk `step_index` and return its record; `kind` is WAIT, RESPOND or TOKENS.
+
+        An action that does not fit (TOKENS while silent, RESPOND while speaking) counts as WAIT and is flagged.
+        """
+        now_s = chunk_end_s(self.step_index) + self.thinking_s
+        invalid = (kind == TOKENS and not self.speaking) or (kind == RESPOND and self.speaking)
+        kind = WAIT if invalid else kind
+        ids = [int(i) for i in tokens if 0 <= i < self.tokenizer.vocab_size] if kind != WAIT else []
+        sounded = self.speaking or kind == RESPOND
+        started = self._begin(now_s) if kind == RESPOND else None
+        ended = self._speak(kind, ids, now_s)
+        last = self.step_index + 1 >= self.scenario.num_chunks
+        if last and self.speaking:
+            ended = self._end(now_s)
+        moment = Moment(
+            trace=self.trace,
+            step=self.step_index,
+            now_s=now_s,
+            started=started,
+            ended=ended,
+            missed=self._newly_missed(now_s, last),
+            agent_speaking=sounded,
+            user_speaking=self._user_speaks(),
+            invalid=invalid,
+        )
+        record = StepRecord(kind, tuple(ids), self.reward(moment), invalid)
+        self.trace.steps.append(record)
+        self.step_index += 1
+        return record
+
+    def _begin(self, now_s: float) -> Reply:
+        reply = Reply(start_s=now_s, cue=self._matcher.take(now_s))
+        self.trace.replies.append(reply)
+        self._spoken = []
+        self.speaking = True
+        return reply
+
+    def _speak(self, kind: int, ids: list[int], now_s: float) -> Reply | None:
+        """Take tokens into the open reply; return the reply if it ended."""
+        if not self.speaking:
+            return None
+        end = self.tokenizer.end_id
+        self._spoken += ids[: ids.index(end)] if end in ids else ids
+        if kind == WAIT:
+            return self._end(now_s)
+        return self._end(now_s + CHUNK_S) if end in ids else None
+
+    def _end(self, end_s: float) -> Reply:
+        reply = self.trace.replies[-1]
+        reply.end_s, reply.num_tokens = end_s, len(self._spoken)
+        reply.text = self.tokenizer.decode(self._spoken).strip()
+        self.speaking = False
+        return reply
+
+    def _newly_missed(self, now_s: float, last: bool) -> tuple[Cue, ...]:
+        missed = []
+        for index, cue in enumerate(self.scenario.cues):
+            if self._matcher.answered[index] or self._missed[index]:
+                continue
+            if now_s >= cue.deadline_s or last:
+                self._missed[index] = True
+                missed.append(cue)
+        return tuple(missed)
+
+    def _user_speaks(self) -> bool:
+        start, end = self.step_index * CHUNK_S, chunk_end_s(self.step_index)
+        return any(s < end and e > start for s, e in self.scenario.user_speech)

@@ -1,0 +1,30 @@
+"""Which reply answers which cue: the one home of the rule, used by rewards and metrics.
+
+One to one in time order: a reply takes the earliest unanswered cue with onset <= t_reply <= deadline.
+"""
+
+from collections.abc import Sequence
+
+from envs.scenario import Cue
+
+
+class Matcher:
+    """Matches replies to cues as they come."""
+
+    def __init__(self, cues: Sequence[Cue]) -> None:
+        self.cues = cues
+        self.answered = [False] * len(cues)
+
+    def take(self, reply_s: float) -> int | None:
+        """Return the index of the cue that a reply at `reply_s` seconds answers, or None (a false alarm)."""
+        for index, cue in enumerate(self.cues):
+            if not self.answered[index] and cue.onset_s <= reply_s <= cue.deadline_s:
+                self.answered[index] = True
+                return index
+        return None
+
+
+def match(reply_times_s: Sequence[float], cues: Sequence[Cue]) -> list[int | None]:
+    """Return for each reply, in time order, the index of the cue it answers."""
+    matcher = Matcher(cues)
+    return [matcher.take(t) for t in reply_times_s]

@@ -1,0 +1,170 @@
+"""The Gymnasium environment: one step is one chunk; actions are wait, respond, and tokens."""
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from envs.clock import CHUNK_S, CHUNK_SAMPLES
+from envs.episode import Episode
+from envs.errors import ScenarioError
+from envs.rewards import Reward
+from envs.scenario import Scenario
+from envs.tokenizer import ByteTokenizer, TextTokenizer
+from envs.trace import StepRecord, Trace
+
+Scenarios = Callable[[int], Scenario]
+MAX_ELAPSED_S = 24 * 3600.0
+SEED_RANGE = 2**31 - 1
+
+
+def default_scenarios() -> Scenarios:
+    """Return proactive scenarios from built-in foley."""
+    from envs.foley import Foley  # noqa: PLC0415 - `import envs` stays light
+    from envs.proactive import ProactiveScenarios  # noqa: PLC0415
+
+    return ProactiveScenarios(Foley())
+
+
+def action_space(tokenizer: TextTokenizer, tokens_per_chunk: int) -> spaces.Dict:
+    """Return `Dict(kind=Discrete(3), tokens=MultiDiscrete([vocab + 1] * K))`; the vocabulary's size is padding."""
+    return spaces.Dict(
+        {
+            "kind": spaces.Discrete(3),
+            "tokens": spaces.MultiDiscrete([tokenizer.vocab_size + 1] * tokens_per_chunk),
+        }
+    )
+
+
+def observation_space() -> spaces.Dict:
+    """Return the space of one chunk, whether the agent is speaking, and the seconds elapsed."""
+    return spaces.Dict(
+        {
+            "audio": spaces.Box(-1.0, 1.0, (CHUNK_SAMPLES,), np.float32),
+            "speaking": spaces.Discrete(2),
+            "elapsed": spaces.Box(0.0, MAX_ELAPSED_S, (1,), np.float32),
+        }
+    )
+
+
+def observe(episode: Episode) -> dict[str, Any]:
+    """Return what the agent holds before it acts; after the last chunk, silence."""
+    chunk = np.zeros(CHUNK_SAMPLES, np.float32) if episode.over else episode.scenario.chunk(episode.step_index)
+    heard = min(episode.step_index + 1, episode.scenario.num_chunks)
+    return {
+        "audio": chunk.copy(),
+        "speaking": np.int64(episode.speaking),
+        "elapsed": np.array([heard * CHUNK_S], np.float32),
+    }
+
+
+def step_info(record: StepRecord) -> dict[str, Any]:
+    """Return what `info` holds after a step."""
+    return {"reward": dict(record.rewards), "invalid": record.invalid}
+
+
+class StreamEnv(gym.Env[dict[str, Any], dict[str, Any]]):
+    """A stream of 400 ms chunks; the agent waits, responds, or goes on with its reply after each.
+
+    Args:
+        scenarios: Makes the scenario of a seed; default: proactive scenarios from built-in foley.
+        tokenizer: Turns the ids of replies into text; default: UTF-8 bytes.
+        tokens_per_chunk: K, how many tokens fit into one chunk.
+        reward: The reward; default: every component with weight 1.
+        thinking_s: Seconds between the end of a chunk and the effect of the action taken on it.
+        render_mode: "human", "rgb_array" or "ansi".
+    """
+
+    metadata = {"render_modes": ["human", "rgb_array", "ansi"], "render_fps": 2.5}  # noqa: RUF012 - Gymnasium's API
+
+    def __init__(
+        self,
+        scenarios: Scenarios | None = None,
+        tokenizer: TextTokenizer | None = None,
+        tokens_per_chunk: int = 16,
+        reward: Reward | None = None,
+        thinking_s: float = 0.0,
+        render_mode: str | None = None,
+    ) -> None:
+        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
+            raise ScenarioError(f"render_mode {render_mode!r}: expected one of {self.metadata['render_modes']}")
+        self.scenarios = scenarios or default_scenarios()
+        self.tokenizer = tokenizer or ByteTokenizer()
+        self.reward = reward or Reward.default()
+        self.thinking_s = thinking_s
+        self.render_mode = render_mode
+        self.action_space = action_space(self.tokenizer, tokens_per_chunk)
+        self.observation_space = observation_space()
+        self._episode: Episode | None = None
+
+    @property
+    def episode(self) -> Episode:
+        """The episode being played.
+
+        Raises:
+            ScenarioError: before the first reset.
+        """
+        if self._episode is None:
+            raise ScenarioError("the environment has no episode yet; call reset() first")
+        return self._episode
+
+    @property
+    def trace(self) -> Trace:
+        """The trace of the episode so far."""
+        return self.episode.trace
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Begin a scenario: that of `options["scenario_seed"]`, or one drawn from the environment's generator."""
+        super().reset(seed=seed)
+        chosen = (options or {}).get("scenario_seed")
+        scenario = self.scenarios(int(self.np_random.integers(SEED_RANGE)) if chosen is None else int(chosen))
+        self._episode = Episode(scenario, self.tokenizer, self.reward, self.thinking_s)
+        return observe(self._episode), {"instruction": scenario.instruction, "scenario_seed": scenario.seed}
+
+    def step(self, action: dict[str, Any]) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        """Act after one chunk and hear the next.
+
+        Raises:
+            ScenarioError: when the episode is over, or the action has another shape than the action space.
+        """
+        if self.episode.over:
+            raise ScenarioError("the scenario was played out; call reset() before the next step")
+        kind, tokens = parse_action(action, self.action_space["tokens"].shape)
+        record = self.episode.step(int(kind), tokens)
+        if self.render_mode == "human":
+            print(self._ansi())
+        return observe(self.episode), record.reward, self.episode.over, False, step_info(record)
+
+    def render(self) -> NDArray[np.uint8] | str | None:  # type: ignore[override]
+        """Return the episode so far as a picture (uint8 [H, W, 3]) or as text."""
+        if self.render_mode == "rgb_array":
+            from envs.rendering import render_trace  # noqa: PLC0415 - matplotlib is heavy
+
+            return render_trace(self.episode.scenario, self.trace)
+        return self._ansi() if self.render_mode == "ansi" else None
+
+    def _ansi(self) -> str:
+        from envs.rendering import render_ansi  # noqa: PLC0415 - matplotlib is heavy
+
+        return render_ansi(self.episode.scenario, self.trace)
+
+
+def parse_action(action: Any, tokens_shape: tuple[int, ...] | None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return kind and tokens of an action, single or batched.
+
+    Raises:
+        ScenarioError: when it is no dict of `kind` and `tokens`, or the tokens have another shape.
+    """
+    if not isinstance(action, dict) or set(action) != {"kind", "tokens"}:
+        raise ScenarioError(f"an action is a dict of 'kind' and 'tokens', got {action!r}")
+    kind, tokens = np.asarray(action["kind"]), np.asarray(action["tokens"])
+    if tokens.shape != tokens_shape:
+        raise ScenarioError(f"action['tokens'] has shape {tokens.shape}, expected {tokens_shape}")
+    if not np.isin(kind, (0, 1, 2)).all():
+        raise ScenarioError(f"action['kind'] is {kind.tolist()}, expected 0 (wait), 1 (respond) or 2 (tokens)")
+    return kind, tokens

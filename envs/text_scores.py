@@ -1,0 +1,35 @@
+"""How good a reply's text is: chrF against references, and the key facts it states."""
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+
+
+def key_fact_share(text: str, facts: Sequence[str]) -> float:
+    """Return the share of `facts` that `text` states, in [0, 1]; 1 when there are none.
+
+    A fact is a string of alternatives separated by ``|``, any of which may stand at a word's start.
+
+    >>> key_fact_share("I hear glass breaking.", ["glass", "break|shatter"])
+    1.0
+    """
+    if not facts:
+        return 1.0
+    stated = [bool(re.search(rf"\b(?:{'|'.join(map(re.escape, f.split('|')))})", text, re.IGNORECASE)) for f in facts]
+    return sum(stated) / len(facts)
+
+
+@lru_cache(maxsize=65536)
+def chrf(text: str, references: tuple[str, ...]) -> float:
+    """Return the best chrF (Popovic 2015, sacreBLEU's) of `text` against `references`, in [0, 1]."""
+    from sacrebleu.metrics import CHRF  # noqa: PLC0415 - `import envs` stays light
+
+    if not text.strip() or not references:
+        return 0.0
+    scorer = CHRF()
+    return max(scorer.sentence_score(text, [r]).score for r in references) / 100.0
+
+
+def helpfulness(text: str, references: tuple[str, ...], facts: tuple[str, ...]) -> float:
+    """Return the mean of chrF and the share of key facts stated, in [0, 1]."""
+    return 0.5 * chrf(text, references) + 0.5 * key_fact_share(text, facts)

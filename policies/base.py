@@ -1,0 +1,25 @@
+"""What every policy is: `reset` and `act` over a batch of streams."""
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Observations = dict[str, NDArray[Any]]  # "audio": float32 [B, 6400], "speaking": int64 [B], "elapsed": float32 [B, 1]
+Actions = dict[str, NDArray[np.int64]]  # "kind": [B], "tokens": [B, K], padded with the vocabulary's size
+
+WAIT, RESPOND, TOKENS = 0, 1, 2
+
+
+class Policy(Protocol):
+    """Decides for a batch of streams, one chunk at a time."""
+
+    def reset(self, mask: NDArray[np.bool_]) -> None:
+        """Begin new streams in the slots where `mask` [B] is True."""
+
+    def act(self, observations: Observations) -> Actions:
+        """Return the actions after one more chunk of every stream."""
+
+    @property
+    def response_probabilities(self) -> list[float | None]:
+        """P(response) of the last `act` per slot; None where no decision was taken or there is no such number."""
