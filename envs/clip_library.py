@@ -47,7 +47,7 @@ class Recording:
 
     def clip(self) -> Clip:
         """Return the clip."""
-        answer = answer_for(self.label, self.caption, self.domain) if self.decision == "RESPOND" else None
+        answer = answer_for(self.label, self.caption) if self.decision == "RESPOND" else None
         audio = self.audio.astype(np.float32) / 32767.0
         return Clip(
             audio, self.label, self.caption, self.domain, self.decision, self.path, answer, self.group_keys[0]

@@ -15,7 +15,14 @@ WAIT, RESPOND, TOKENS = 0, 1, 2
 class Episode:
     """Plays a scenario. At step t the agent holds chunks 0..t; its action takes effect at the end of chunk t.
 
-    The tokens of step t sound during chunk t + 1, so a reply that ends at step t ends at the end of chunk t + 1.
+    The tokens of step t sound while chunk t + 1 is heard, so a reply that ends with its end token at step t ends at
+    the end of chunk t + 1; one that a WAIT closes ends at once. A reply that is open at the scenario's end is closed
+    there; one that an outer time limit cut stays open in the trace. A reply without a word is a reply all the same:
+    it takes a cue or is a false alarm, and its text is worth nothing.
+
+    Attributes:
+        thinking_s: Seconds between the end of a chunk and the effect of the action taken on it; may change from
+            step to step. Actions never overtake each other.
     """
 
     def __init__(self, scenario: Scenario, tokenizer: TextTokenizer, reward: Reward, thinking_s: float = 0.0) -> None:
@@ -25,26 +32,36 @@ class Episode:
         self.trace = Trace(
             scenario.seed, scenario.ability, scenario.num_chunks, scenario.cues, scenario.events, scenario.user_speech
         )
+        self.speaking = False
         self._matcher = Matcher(scenario.cues)
         self._missed = [False] * len(scenario.cues)
         self._spoken: list[int] = []
-        self.speaking = False
+        self._now_s = 0.0  # when the latest action took effect
 
     @property
     def over(self) -> bool:
         """Whether the scenario was played out."""
         return self.step_index >= self.scenario.num_chunks
 
+    @property
+    def answerable(self) -> Cue | None:
+        """The cue that a RESPOND would answer if it were the next action, or None (a false alarm)."""
+        index = self._matcher.find(self._effect_s())
+        return None if index is None else self.scenario.cues[index]
+
     def step(self, kind: int, tokens: Sequence[int]) -> StepRecord:
-        """Apply one action after chunk `step_index` and return its record; `kind` is WAIT, RESPOND or TOKENS.
+        """Apply one action after chunk `step_index` and return its record.
 
         An action that does not fit (TOKENS while silent, RESPOND while speaking) counts as WAIT and is flagged.
+
+        Args:
+            kind: WAIT, RESPOND or TOKENS.
+            tokens: Ids in [0, vocab_size); others are padding. Those after an end token, or of a WAIT, are ignored.
         """
-        now_s = chunk_end_s(self.step_index) + self.thinking_s
+        now_s = self._now_s = self._effect_s()
         invalid = (kind == TOKENS and not self.speaking) or (kind == RESPOND and self.speaking)
         kind = WAIT if invalid else kind
         ids = [int(i) for i in tokens if 0 <= i < self.tokenizer.vocab_size] if kind != WAIT else []
-        sounded = self.speaking or kind == RESPOND
         started = self._begin(now_s) if kind == RESPOND else None
         ended = self._speak(kind, ids, now_s)
         last = self.step_index + 1 >= self.scenario.num_chunks
@@ -57,14 +74,18 @@ class Episode:
             started=started,
             ended=ended,
             missed=self._newly_missed(now_s, last),
-            agent_speaking=sounded,
-            user_speaking=self._user_speaks(),
+            agent_speaking=kind != WAIT,
+            user_speaking=self._user_speaks(now_s),
             invalid=invalid,
         )
         record = StepRecord(kind, tuple(ids), self.reward(moment), invalid)
         self.trace.steps.append(record)
         self.step_index += 1
         return record
+
+    def _effect_s(self) -> float:
+        """Return when an action on the latest chunk takes effect, never before the action that preceded it."""
+        return max(chunk_end_s(self.step_index) + self.thinking_s, self._now_s)
 
     def _begin(self, now_s: float) -> Reply:
         reply = Reply(start_s=now_s, cue=self._matcher.take(now_s))
@@ -100,6 +121,6 @@ class Episode:
                 missed.append(cue)
         return tuple(missed)
 
-    def _user_speaks(self) -> bool:
-        start, end = self.step_index * CHUNK_S, chunk_end_s(self.step_index)
-        return any(s < end and e > start for s, e in self.scenario.user_speech)
+    def _user_speaks(self, now_s: float) -> bool:
+        """Return whether the user speaks in the chunk's length from `now_s`, while the step's tokens sound."""
+        return any(start < now_s + CHUNK_S and end > now_s for start, end in self.scenario.user_speech)

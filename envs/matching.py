@@ -9,19 +9,30 @@ from envs.scenario import Cue
 
 
 class Matcher:
-    """Matches replies to cues as they come."""
+    """Matches replies to cues as they come.
+
+    Attributes:
+        cues: By onset.
+        answered: Whether each cue has been taken by a reply.
+    """
 
     def __init__(self, cues: Sequence[Cue]) -> None:
         self.cues = cues
         self.answered = [False] * len(cues)
 
-    def take(self, reply_s: float) -> int | None:
-        """Return the index of the cue that a reply at `reply_s` seconds answers, or None (a false alarm)."""
+    def find(self, reply_s: float) -> int | None:
+        """Return the index of the cue that a reply at `reply_s` seconds would answer, or None (a false alarm)."""
         for index, cue in enumerate(self.cues):
             if not self.answered[index] and cue.onset_s <= reply_s <= cue.deadline_s:
-                self.answered[index] = True
                 return index
         return None
+
+    def take(self, reply_s: float) -> int | None:
+        """Match a reply that starts at `reply_s` seconds: `find` its cue and mark it as answered."""
+        index = self.find(reply_s)
+        if index is not None:
+            self.answered[index] = True
+        return index
 
 
 def match(reply_times_s: Sequence[float], cues: Sequence[Cue]) -> list[int | None]:

@@ -79,6 +79,7 @@ class Engine:
                     reply_ended=bool(tokens) and s.reply is None,
                     log_prob=log_prob,
                     token_log_probs=tuple(p for _, p in tokens),
+                    embeddings=s.last_embedding,
                 )
             )
         return events
@@ -94,6 +95,7 @@ class Engine:
             return []
         for owner, embedding in zip(owners, self.model.encode(self.log_mel(torch.stack(windows))), strict=True):
             owner.queue.append(embedding)
+            owner.last_embedding = embedding
         return list({s.id: s for s in owners}.values())
 
     def _drain(self, sessions: list[Session]) -> Tensor:

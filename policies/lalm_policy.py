@@ -39,13 +39,18 @@ class LALMPolicy:
     def reset(self, mask: NDArray[np.bool_]) -> None:
         """Begin new streams where `mask` is True, each with its own seed, whatever the batch."""
         for slot in np.flatnonzero(mask):
-            previous = self.sessions[slot]
-            if previous is not None:
-                self.engine.close(previous)
+            self.retire(int(slot))
             seed = int(np.random.SeedSequence([self.sampling.seed, self.episodes]).generate_state(1)[0])
             self.sessions[slot] = self.engine.open(replace(self.sampling, seed=seed))
-            self.events[slot] = None
             self.episodes += 1
+
+    def retire(self, slot: int) -> None:
+        """End the stream of a slot; it waits until it is reset."""
+        session = self.sessions[slot]
+        if session is not None:
+            self.engine.close(session)
+            self.sessions[slot] = None
+            self.events[slot] = None
 
     def act(self, observations: Observations) -> Actions:
         """Push one chunk of every stream and step the engine once."""

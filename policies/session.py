@@ -28,6 +28,7 @@ class StepEvent:
     reply_ended: bool
     log_prob: float | None = None  # of the decision taken, as sampled
     token_log_probs: tuple[float, ...] = ()
+    embeddings: Tensor | None = None  # of the last chunk heard [N, hidden], for a learner over a frozen encoder
 
     @property
     def time_s(self) -> float:
@@ -62,6 +63,7 @@ class Session:
     tail: Audio = field(default_factory=lambda: np.zeros(CONTEXT_SAMPLES, np.float32))  # the overlap
     samples: Audio = field(default_factory=lambda: np.zeros(0, np.float32))  # not yet encoded
     queue: deque[Tensor] = field(default_factory=deque)  # encoded chunks [N, hidden], not yet drained
+    last_embedding: Tensor | None = None
     hidden: Tensor | None = None  # at the position that predicts the next token
     chunks_heard: int = 0
     reply: list[int] | None = None  # tokens of the reply being said; None while silent

@@ -1,29 +1,48 @@
 """From YAML and dotted overrides to a checked dataclass; all errors are reported together."""
 
-import dataclasses
-from collections.abc import Sequence
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 import yaml
-from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+from pydantic import ConfigDict, ValidationError, create_model
 
 from envs.errors import ConfigError, did_you_mean
 
 T = TypeVar("T")
 
+CONFIG_FOLDER = Path(__file__).resolve().parent.parent / "configs"
+_EXPONENT_FLOAT = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+")
+_RULES = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+_MERGE_TAG = "tag:yaml.org,2002:merge"
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML in which a key given twice is an error and not a silent choice."""
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which `1e-3` is a number and a key given twice is noted instead of silently winning."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.repeated: list[str] = []
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} given twice", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep=deep)
+        first_line: dict[str, int] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.tag == _MERGE_TAG:
+                continue
+            line = key.start_mark.line + 1
+            if key.value in first_line:
+                self.repeated.append(
+                    f"line {line}: key {key.value!r} was given in line {first_line[key.value]} already"
+                )
+            first_line.setdefault(key.value, line)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT_FLOAT, list("-+.0123456789"))
 
 
 def load_config(cls: type[T], path: Path, overrides: Sequence[str] = ()) -> T:
@@ -31,60 +50,141 @@ def load_config(cls: type[T], path: Path, overrides: Sequence[str] = ()) -> T:
 
     Args:
         cls: A frozen dataclass.
-        path: A YAML file.
+        path: A YAML file; what it leaves out has the dataclass's default.
         overrides: Dotted assignments such as "ppo.iterations=4", applied in order.
 
     Raises:
-        ConfigError: naming the file, every faulty key, its value and what was expected.
+        ConfigError: in one line, all that is wrong: file or override, key, value, what was expected.
     """
+    data, problems = _read(path)
+    source: dict[str, str] = {}  # dotted key -> the override that set it
+    for override in overrides:
+        problems += _apply(data, override, source)
+    config, faults = _validate(cls, data, str(path), source)
+    problems += faults
+    if config is None or problems:
+        raise ConfigError("; ".join(problems))
+    return config
+
+
+def _read(path: Path) -> tuple[dict[str, Any], list[str]]:
+    """Return the file's keys and values, and what is wrong with them as YAML."""
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: the configuration cannot be read: {error}") from error
-    data = _parse(text, str(path)) or {}
+    except OSError as error:
+        raise ConfigError(f"{path}: the configuration cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: the configuration is not UTF-8 text: {error.reason}") from error
+    data, problems = _parse(text, str(path))
+    if data is None:
+        data = {}
     if not isinstance(data, dict):
-        raise ConfigError(f"{path}: expected keys and values, got {type(data).__name__}")
-    for override in overrides:
-        _apply(data, override)
-    try:
-        return TypeAdapter(_strict(cls)).validate_python(data)
-    except ValidationError as error:
-        faults = "; ".join(_describe(cls, fault) for fault in error.errors())
-        raise ConfigError(f"{path}: {faults}") from error
+        raise ConfigError(f"{path}: expected keys and values, got {_shown(data)}")
+    return data, problems
 
 
-def _parse(text: str, where: str) -> Any:
+def _parse(text: str, where: str) -> tuple[Any, list[str]]:
+    """Return the value of a YAML text and the keys it repeats."""
     try:
-        return yaml.load(text, _UniqueKeyLoader)  # noqa: S506 - a SafeLoader
+        loader = _Loader(text)
+        value = loader.get_single_data()
+        json.dumps(value)  # dates, sets and cycles have no place in a configuration
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f", line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"{where}{line}: not valid YAML: {error.problem or error.context}") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from error
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"{where}: only texts, numbers, truths, lists and keys are read: {error}"
+        ) from error
+    return value, [f"{where}, {repeated}" for repeated in loader.repeated]
 
 
-def _apply(data: dict[str, Any], override: str) -> None:
-    key, equals, value = override.partition("=")
-    if not equals or not key:
-        raise ConfigError(f"override {override!r}: expected KEY=VALUE, such as ppo.iterations=4")
+def _apply(data: dict[str, Any], override: str, source: dict[str, str]) -> list[str]:
+    """Set one dotted key; return what is wrong with the override."""
+    where = f"override {override!r}"
+    key, equals, text = override.partition("=")
     *parents, last = key.split(".")
+    if not equals or not all((*parents, last)):
+        return [f"{where}: expected KEY=VALUE, such as ppo.iterations=4"]
+    try:
+        value, problems = _parse(text, where)
+    except ConfigError as error:
+        return [str(error)]
     for parent in parents:
-        data = data.setdefault(parent, {})
+        data[parent] = {} if data.get(parent) is None else data[parent]  # `ppo:` alone is an empty section
+        data = data[parent]
         if not isinstance(data, dict):
-            raise ConfigError(f"override {override!r}: {parent!r} holds no keys")
-    data[last] = _parse(value, f"override {override!r}")
+            return [f"{where}: {parent!r} is {_shown(data)} and holds no keys"]
+    data[last] = value
+    source[key] = where
+    return problems
 
 
-def _strict(cls: type[T]) -> type[T]:
-    """Forbid unknown keys in a dataclass and in the dataclasses it holds."""
-    for f in dataclasses.fields(cls):  # type: ignore[arg-type]
-        if dataclasses.is_dataclass(f.type):
-            _strict(f.type)  # type: ignore[arg-type]
-    return with_config(ConfigDict(extra="forbid"))(cls)
+def _validate(
+    cls: type[T], data: Mapping[str, Any], path: str, source: Mapping[str, str]
+) -> tuple[T | None, list[str]]:
+    """Build the dataclass with pydantic; return it, or all that is wrong, each with where it was written."""
+    checked = create_model("Checked", __config__=_RULES, config=(cls, ...))
+    try:
+        # strict JSON, and not strict Python: a list may fill a tuple, while text never becomes a number
+        return checked.model_validate_json(json.dumps({"config": data})).config, []  # type: ignore[attr-defined]
+    except ValidationError as error:
+        faults = []
+        for fault in error.errors():
+            parts = [str(part) for part in fault["loc"][1:]]
+            where = next((source[key] for key in source if _overlap(key.split("."), parts)), path)
+            faults.append(f"{where}: {_describe(cls, parts, fault)}")
+        return None, faults
 
 
-def _describe(cls: type, fault: Any) -> str:
-    location = [str(part) for part in fault["loc"]]
-    key = ".".join(location)
-    if fault["type"] != "unexpected_keyword_argument":
-        return f"{key} is {fault['input']!r}: {fault['msg'].lower()}"
-    for parent in location[:-1]:
-        cls = next(f.type for f in dataclasses.fields(cls) if f.name == parent)  # type: ignore[assignment]
-    return f"unknown key {key!r}{did_you_mean(location[-1], [f.name for f in dataclasses.fields(cls)])}"
+def _overlap(one: list[str], other: list[str]) -> bool:
+    """Return whether one key is the other, or a section that holds it."""
+    return all(a == b for a, b in zip(one, other, strict=False))
+
+
+def _describe(cls: type, parts: list[str], fault: Any) -> str:
+    """Say what is wrong with one key."""
+    key = ".".join(parts)
+    if fault["type"] == "unexpected_keyword_argument":
+        return f"unknown key {key!r}{_nearest(cls, parts)}"
+    if fault["type"] == "value_error":  # raised by a dataclass about several of its fields
+        return f"{key}: {fault['ctx']['error']}" if key else str(fault["ctx"]["error"])
+    expected = (
+        fault["msg"]
+        .removeprefix("Input should be ")
+        .replace("a valid ", "a ")
+        .replace("a integer", "an integer")
+    )
+    if fault["type"] == "dataclass_type":
+        expected = "a section of keys"
+    return f"{key} is {_shown(fault['input'])}, expected {expected}"
+
+
+def _nearest(cls: type, parts: list[str]) -> str:
+    """Suggest a key for an unknown one: the same name in another section, or the nearest name in its own."""
+    known = list(_dotted_keys(cls))
+    *section, name = parts
+    siblings = [key.split(".")[-1] for key in known if key.split(".")[:-1] == section]
+    close = [".".join((*section, near)) for near in get_close_matches(name, siblings, n=1)]
+    suggested = [key for key in known if key.split(".")[-1] == name] or close
+    return (
+        f"; did you mean {' or '.join(map(repr, suggested))}?" if suggested else did_you_mean(name, siblings)
+    )
+
+
+def _dotted_keys(cls: type, prefix: str = "") -> Iterator[str]:
+    """Yield every key of a dataclass and of those it holds."""
+    hints = get_type_hints(cls)
+    for field in fields(cls):
+        yield prefix + field.name
+        if is_dataclass(hints[field.name]):
+            yield from _dotted_keys(hints[field.name], f"{prefix}{field.name}.")
+
+
+def _shown(value: Any) -> str:
+    """Return a value short enough for an error of one line."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,146 @@
+"""Episodes for PPO: the engine plays the vector environment; every action token is kept with what it earned.
+
+An action token is a control token (the binary decision after a run of chunks) or a reply token. Rewards are dense:
+what a reply's text earned goes to the reply's last token, everything else to the latest control token.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from envs.rewards import Reward
+from envs.scenario import Scenario
+from envs.trace import StepRecord, Trace
+from envs.vector_env import StreamVectorEnv
+from policies.lalm_policy import LALMPolicy
+from policies.modeling_lalm import LALM
+from policies.session import Sampling, StepEvent
+from policies.sequences import Turn
+from policies.tokenizer import ReplyTokenizer
+
+TEXT_COMPONENTS = frozenset({"helpfulness", "verbosity", "repetition"})
+
+
+@dataclass
+class Rollout:
+    """One episode as the policy lived it. Lists over action tokens are in the order of emission."""
+
+    trace: Trace | None = None
+    turns: list[Turn] = field(default_factory=list)
+    embeddings: list[Tensor] = field(default_factory=list)  # [N, hidden] a chunk, from the frozen encoder
+    is_decision: list[bool] = field(default_factory=list)
+    chunk: list[int] = field(default_factory=list)  # when the token was emitted
+    log_prob: list[float] = field(default_factory=list)  # as sampled
+    reward: list[float] = field(default_factory=list)
+    truncated: bool = False
+    _open: list[int] | None = None  # tokens of the reply being said
+    _opened: int = 0
+
+    def add_event(self, event: StepEvent, embeddings: Tensor) -> None:
+        """Take in what the policy did in one step."""
+        self.embeddings.append(embeddings)
+        if event.log_prob is not None:
+            self._add(True, event.chunk, event.log_prob)
+            if event.decision == "response":
+                self._open, self._opened = [], event.chunk
+            else:
+                self.turns.append(Turn(event.chunk, None))
+        for token, log_prob in zip(event.token_ids, event.token_log_probs, strict=True):
+            self._add(False, event.chunk, log_prob)
+            if self._open is not None:
+                self._open.append(token)
+        if event.reply_ended:
+            self.close_reply()
+
+    def close_reply(self) -> None:
+        """Note the reply as a turn, when it ended or when the stream did."""
+        if self._open is not None:
+            self.turns.append(Turn(self._opened, tuple(self._open)))
+            self._open = None
+
+    def add_rewards(self, record: StepRecord) -> None:
+        """Give a step's rewards to the tokens that earned them."""
+        for name, value in record.rewards.items():
+            index = len(self.reward) - 1
+            if name not in TEXT_COMPONENTS:
+                while index > 0 and not self.is_decision[index]:
+                    index -= 1
+            self.reward[index] += value
+
+    def _add(self, is_decision: bool, chunk: int, log_prob: float) -> None:
+        self.is_decision.append(is_decision)
+        self.chunk.append(chunk)
+        self.log_prob.append(log_prob)
+        self.reward.append(0.0)
+
+
+def collect(
+    model: LALM,
+    tokenizer: ReplyTokenizer,
+    scenarios: Callable[[int], Scenario],
+    seeds: Sequence[int],
+    reward: Reward,
+    sampling_seed: int,
+) -> list[Rollout]:
+    """Play one episode for each seed with sampled decisions and tokens, all in one batch."""
+    policy = LALMPolicy(model, tokenizer, len(seeds), Sampling(None, 1.0, sampling_seed))
+    env = StreamVectorEnv(
+        len(seeds),
+        scenarios=scenarios,
+        tokenizer=tokenizer,
+        tokens_per_chunk=policy.tokens_per_chunk,
+        reward=reward,
+        autoreset=False,
+    )
+    observations, _ = env.reset(options={"scenario_seeds": list(seeds)})
+    policy.reset(np.ones(len(seeds), bool))
+    rollouts = [Rollout(trace) for trace in env.traces]
+    done = np.zeros(len(seeds), bool)
+    while not done.all():
+        actions = policy.act(observations)
+        for slot in np.flatnonzero(~done):
+            event = policy.events[slot]
+            if event is not None and event.embeddings is not None:
+                rollouts[slot].add_event(event, event.embeddings)
+        observations, _, terminated, truncated, _ = env.step(actions)
+        for slot in np.flatnonzero(~done):
+            rollouts[slot].add_rewards(env.traces[slot].steps[-1])
+            if terminated[slot] or truncated[slot]:
+                rollouts[slot].close_reply()
+                rollouts[slot].truncated = bool(truncated[slot] and not terminated[slot])
+        for slot in np.flatnonzero(~done & (terminated | truncated)):
+            policy.retire(int(slot))
+        done |= terminated | truncated
+    return rollouts
+
+
+def advantages(
+    rewards: Tensor, values: Tensor, chunks: Tensor, last_value: float, gamma: float, gae_lambda: float
+) -> Tensor:
+    """Return generalised advantages over action tokens (Schulman et al. 2016), discounted by elapsed chunks.
+
+    Tokens of one chunk follow each other without discount: time passes between chunks, not between tokens.
+
+    Args:
+        rewards: float32 [A], what each action token earned.
+        values: float32 [A], predicted before each token.
+        chunks: int64 [A], when each token was emitted.
+        last_value: Value after the last token: 0 at termination, the bootstrap at truncation.
+        gamma: Discount a chunk.
+        gae_lambda: Trace decay a token.
+
+    Returns:
+        float32 [A].
+    """
+    result = torch.zeros_like(rewards)
+    running, following = 0.0, last_value
+    for i in range(len(rewards) - 1, -1, -1):
+        elapsed = int(chunks[i + 1] - chunks[i]) if i + 1 < len(rewards) else 1
+        discount = gamma**elapsed
+        delta = float(rewards[i]) + discount * following - float(values[i])
+        running = delta + discount * gae_lambda * running
+        result[i], following = running, float(values[i])
+    return result
