@@ -1,4 +1,4 @@
-"""The world: clips, scenarios, the Gymnasium environments, rewards and metrics. Importing it registers the ids."""
+"""The world: clips, scenarios, the Gymnasium environments, rewards, metrics. Importing registers the ids."""
 
 from gymnasium.envs.registration import register, registry
 

@@ -1,12 +1,12 @@
-"""A folder of recordings with a `manifest.csv`: read whole, checked, split by recording and speaker, drawn from.
+"""A folder of recordings with a `manifest.csv`: read, checked, split by recording and speaker, drawn from.
 
-Columns: path, label, caption, domain, decision (RESPOND, IGNORE or blank), recording, speaker, seconds, source,
-licence. A blank decision means that nobody asked for a reply to the sound: it serves as a distractor and deserves
-silence.
+Columns: path, label, caption, domain, decision (RESPOND, IGNORE or blank), recording, speaker, seconds,
+source, licence. A blank decision means that nobody asked for a reply to the sound: it serves as a distractor
+and deserves silence.
 """
 
 import csv
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,41 +17,42 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.audio import read_audio
-from envs.errors import ManifestError, ScenarioError, did_you_mean
+from envs.errors import AudioError, ManifestError, ScenarioError, did_you_mean
 from envs.scenario import Clip, Decision
 from envs.sound_classes import answer_for
 from envs.tfjp import tfjp
 
-COLUMNS = ("path", "label", "caption", "domain", "decision", "recording", "speaker", "seconds", "source", "licence")
+COLUMNS = (
+    "path",
+    "label",
+    "caption",
+    "domain",
+    "decision",
+    "recording",
+    "speaker",
+    "seconds",
+    "source",
+    "licence",
+)
+SPEECH_DOMAIN = "Speech"  # many words, one kind of sound
+_QUIETEST_PEAK = 1e-4  # -80 dBFS: what is below is not blown up to full scale
 
 
 @dataclass(frozen=True)
 class Recording:
-    """One row of a manifest with its audio, preprocessed (TFJP) and held as 16-bit integers."""
+    """One row of a manifest: its clip, preprocessed (TFJP), and what ties it to other rows."""
 
-    path: str
-    label: str
-    caption: str
-    domain: str
-    decision: Decision
-    recording: str
+    clip: Clip
     speaker: str
     source: str
-    audio: NDArray[np.int16]
 
     @property
     def group_keys(self) -> tuple[str, ...]:
-        """What must not stand on both sides of a split: the recording and the speaker, else source and label."""
-        keys = tuple(f"{kind}:{v}" for kind, v in (("recording", self.recording), ("speaker", self.speaker)) if v)
-        return keys or (f"unknown:{self.source}:{self.label}",)
-
-    def clip(self) -> Clip:
-        """Return the clip."""
-        answer = answer_for(self.label, self.caption) if self.decision == "RESPOND" else None
-        audio = self.audio.astype(np.float32) / 32767.0
-        return Clip(
-            audio, self.label, self.caption, self.domain, self.decision, self.path, answer, self.group_keys[0]
+        """What must not stand on both sides of a split: recording and speaker, else source and label."""
+        keys = tuple(
+            f"{kind}:{v}" for kind, v in (("recording", self.clip.recording), ("speaker", self.speaker)) if v
         )
+        return keys or (f"unknown:{self.source}:{self.clip.label}",)
 
 
 class ClipLibrary:
@@ -78,64 +79,98 @@ class ClipLibrary:
     @property
     def labels(self) -> tuple[str, ...]:
         """All labels."""
-        return tuple(sorted({r.label for r in self.recordings}))
+        return tuple(sorted({r.clip.label for r in self.recordings}))
 
     def has(self, decision: Decision) -> bool:
         """Return whether there is a recording of this decision."""
         return decision in self._by_decision
 
     @cached_property
-    def _by_decision(self) -> dict[str, dict[str, dict[str, list[Recording]]]]:
-        """Recordings by decision, label and group."""
-        tree: dict[str, dict[str, dict[str, list[Recording]]]] = {}
+    def _by_decision(self) -> dict[Decision, dict[str, dict[str, list[Clip]]]]:
+        """Clips by decision, label and group."""
+        tree: dict[Decision, dict[str, dict[str, list[Clip]]]] = {}
         for r in self.recordings:
-            label = "digits" if r.domain == "Speech" else r.label  # spoken words are one kind of sound
-            tree.setdefault(r.decision, {}).setdefault(label, {}).setdefault(r.group_keys[0], []).append(r)
+            labels = tree.setdefault(r.clip.decision, {})
+            labels.setdefault(r.clip.label, {}).setdefault(r.group_keys[0], []).append(r.clip)
         return tree
 
+    @cached_property
+    def _label_weights(self) -> dict[Decision, NDArray[np.float64]]:
+        """Odds of a decision's sorted labels: root of their clips; spoken words share those of one label."""
+        weights = {}
+        for decision, labels in self._by_decision.items():
+            clips = {
+                label: [c for group in labels[label].values() for c in group] for label in sorted(labels)
+            }
+            spoken = {label for label, members in clips.items() if members[0].domain == SPEECH_DOMAIN}
+            odds = np.array(
+                [np.sqrt(len(c)) / (len(spoken) if label in spoken else 1) for label, c in clips.items()]
+            )
+            weights[decision] = odds / odds.sum()
+        return weights
+
     def draw(self, rng: np.random.Generator, decision: Decision, label: str | None = None) -> Clip:
-        """Draw a label by the square root of its groups, then a group, then a clip.
+        """Draw a label by the square root of its clips, then a recording (or speaker) of it, then a clip.
 
         Raises:
             ScenarioError: when there is no such recording.
         """
         labels = self._by_decision.get(decision, {})
-        if label is not None:
-            labels = {label: labels[label]} if label in labels else {}
-        if not labels:
-            raise ScenarioError(f"the clips hold no {decision} recording{f' of {label!r}' if label else ''}")
-        names = sorted(labels)
-        weights = np.sqrt([len(labels[n]) for n in names])
-        groups = labels[names[int(rng.choice(len(names), p=weights / weights.sum()))]]
+        if not labels or (label is not None and label not in labels):
+            hint = f" of {label!r}{did_you_mean(label, labels)}" if labels and label else ""
+            raise ScenarioError(f"the clips hold no {decision} recording{hint}")
+        if label is None:
+            label = sorted(labels)[int(rng.choice(len(labels), p=self._label_weights[decision]))]
+        groups = labels[label]
         members = groups[sorted(groups)[int(rng.integers(len(groups)))]]
-        return members[int(rng.integers(len(members)))].clip()
+        return members[int(rng.integers(len(members)))]
 
     def split(self, held_out: float, seed: int) -> tuple["ClipLibrary", "ClipLibrary"]:
-        """Split into (train, held out) by whole recordings and speakers, about `held_out` of each label's clips.
+        """Split into (train, held out) by recordings and speakers, about `held_out` of each label's clips.
 
-        A label whose clips all belong together is trained on.
+        Clips that share a recording or a speaker, directly or through others, stay together; clips without
+        either stay with those of their source and label. A label of a single such group is trained on, one of
+        more stands on both sides.
+
+        Raises:
+            ScenarioError: when `held_out` is not in (0, 1).
         """
+        if not 0 < held_out < 1:
+            raise ScenarioError(f"the share to hold out is {held_out}, expected more than 0 and less than 1")
         groups = _connected_groups(self.recordings)
         rng = np.random.default_rng([seed, 0x5711])
-        by_label: dict[tuple[str, ...], list[list[Recording]]] = defaultdict(list)
-        for group in groups:
-            by_label[tuple(sorted({r.label for r in group}))].append(group)
-        train: list[Recording] = []
-        held: list[Recording] = []
-        for labels in sorted(by_label):
-            members = by_label[labels]
-            order = [members[i] for i in rng.permutation(len(members))]
-            wanted = held_out * sum(len(g) for g in order)
-            taken = 0
-            for index, group in enumerate(order):
-                last_chance = index == len(order) - 1 and taken == 0
-                fits = taken + len(group) <= wanted + max(1.0, 0.15 * wanted)
-                if len(order) > 1 and taken < wanted and (fits or last_chance):
-                    held += group
-                    taken += len(group)
-                else:
-                    train += group
-        return ClipLibrary(train), ClipLibrary(held)
+        counts = [Counter(r.clip.label for r in group) for group in groups]
+        owners = {label: [i for i, c in enumerate(counts) if label in c] for label in self.labels}
+        train = {own[0] for own in owners.values() if len(own) == 1}
+        held: set[int] = set()
+        for label in sorted(
+            owners, key=lambda name: (len(owners[name]), name)
+        ):  # those with the least choice first
+            own = [owners[label][i] for i in rng.permutation(len(owners[label]))]
+            held |= _choose(own, {i: counts[i][label] for i in own}, held, train, held_out)
+            train |= set(own) - held
+        halves = [[r for i in sorted(side) for r in groups[i]] for side in (train, held)]
+        return ClipLibrary(halves[0]), ClipLibrary(halves[1])
+
+
+def _choose(own: list[int], sizes: dict[int, int], held: set[int], train: set[int], share: float) -> set[int]:
+    """Choose, of one label's undecided groups, those to hold out besides the ones already held.
+
+    Groups are taken while that brings the clips held nearer to `share`; at least one, and never all.
+    """
+    chosen: set[int] = set()
+    wanted = share * sum(sizes.values())
+    taken = sum(sizes[i] for i in own if i in held)
+    free = [i for i in own if i not in held and i not in train]
+    spare = len(free) - (not train.intersection(own))  # one has to be left to train on
+    for group in free:
+        nearer = abs(taken + sizes[group] - wanted) < abs(taken - wanted)
+        if nearer and len(chosen) < spare:
+            chosen.add(group)
+            taken += sizes[group]
+    if taken == 0 and spare > 0:
+        chosen.add(min(free, key=lambda i: sizes[i]))
+    return chosen
 
 
 def _connected_groups(recordings: Sequence[Recording]) -> list[list[Recording]]:
@@ -170,38 +205,64 @@ def _read_manifest(folder: Path) -> list[tuple[int, dict[str, str]]]:
             header = reader.fieldnames or []
             for column in COLUMNS:
                 if column not in header:
-                    raise ManifestError(f"{path}: no column {column!r}{did_you_mean(column, header or ['nothing'])}")
+                    raise ManifestError(
+                        f"{path}: no column {column!r}{did_you_mean(column, header or ['nothing'])}"
+                    )
             rows = [(reader.line_num, row) for row in reader]
     except (UnicodeDecodeError, csv.Error) as error:
         raise ManifestError(f"{path}: not a UTF-8 CSV file: {error}") from error
     if not rows:
         raise ManifestError(f"{path}: the manifest names no clips")
-    for line, row in rows:
-        if None in row or None in row.values():
-            raise ManifestError(f"{path}, line {line}: expected {len(header)} fields")
-        if row["decision"] not in ("RESPOND", "IGNORE", ""):
-            raise ManifestError(f"{path}, line {line}: decision {row['decision']!r}, expected RESPOND, IGNORE or blank")
-        clip = (folder / row["path"]).resolve()
-        if not clip.is_relative_to(folder.resolve()):
-            raise ManifestError(f"{path}, line {line}: path {row['path']!r} leads out of the folder")
-        if not clip.is_file():
-            raise ManifestError(f"{path}, line {line}: no such clip {row['path']!r}")
+    _check_rows(folder, path, rows)
     return rows
 
 
+def _check_rows(folder: Path, path: Path, rows: list[tuple[int, dict[str, str]]]) -> None:
+    """Raise for the first row that cannot be used."""
+    seen: dict[Path, int] = {}
+    for line, row in rows:
+        if None in row or None in row.values():
+            raise ManifestError(f"{path}, line {line}: has more or fewer fields than the header")
+        where = f"{path}, line {line}"
+        if row["decision"] not in ("RESPOND", "IGNORE", ""):
+            raise ManifestError(
+                f"{where}: decision is {row['decision']!r}, expected RESPOND, IGNORE or blank"
+            )
+        if not row["label"]:
+            raise ManifestError(f"{where}: label is blank, expected the name of the sound")
+        clip = (folder / row["path"]).resolve()
+        if not clip.is_relative_to(folder.resolve()):
+            raise ManifestError(
+                f"{where}: path {row['path']!r} leads out of the folder; clips have to lie in it"
+            )
+        if not clip.is_file():
+            raise ManifestError(
+                f"{where}: path {row['path']!r} names no file; add the clip or remove the row"
+            )
+        if clip in seen:
+            raise ManifestError(
+                f"{where}: path {row['path']!r} is listed before, on line {seen[clip]}; name it once"
+            )
+        seen[clip] = line
+
+
 def _read_recording(folder: Path, line: int, row: dict[str, str]) -> Recording:
+    """Read one clip of the manifest, preprocess it, and bring its peak to 1."""
     audio = tfjp(read_audio(folder / row["path"]))
-    if not np.abs(audio).max(initial=0.0) > 0:
-        raise ManifestError(f"{folder / 'manifest.csv'}, line {line}: clip {row['path']!r} is silent throughout")
-    audio = audio / np.abs(audio).max()
-    return Recording(
-        path=row["path"],
+    peak = float(np.abs(audio).max(initial=0.0))
+    decision: Decision = "RESPOND" if row["decision"] == "RESPOND" else "IGNORE"
+    if peak == 0.0 and decision == "RESPOND":
+        raise AudioError(
+            f"{folder / row['path']}: holds nothing but silence, and its row (line {line}) asks for a reply"
+        )
+    clip = Clip(
+        audio=(audio / max(peak, _QUIETEST_PEAK)).astype(np.float32),
         label=row["label"],
         caption=row["caption"],
         domain=row["domain"],
-        decision="RESPOND" if row["decision"] == "RESPOND" else "IGNORE",
+        decision=decision,
+        origin=row["path"],
+        answer=answer_for(row["label"], row["caption"], row["domain"]) if decision == "RESPOND" else None,
         recording=row["recording"],
-        speaker=row["speaker"],
-        source=row["source"],
-        audio=np.round(audio * 32767.0).astype(np.int16),
     )
+    return Recording(clip, row["speaker"], row["source"])

@@ -1,5 +1,6 @@
 """One episode of one stream: what an action does, when, and what it earns. Both environments run on it."""
 
+import math
 from collections.abc import Sequence
 
 from envs.clock import CHUNK_S, chunk_end_s
@@ -15,26 +16,32 @@ WAIT, RESPOND, TOKENS = 0, 1, 2
 class Episode:
     """Plays a scenario. At step t the agent holds chunks 0..t; its action takes effect at the end of chunk t.
 
-    The tokens of step t sound while chunk t + 1 is heard, so a reply that ends with its end token at step t ends at
-    the end of chunk t + 1; one that a WAIT closes ends at once. A reply that is open at the scenario's end is closed
-    there; one that an outer time limit cut stays open in the trace. A reply without a word is a reply all the same:
-    it takes a cue or is a false alarm, and its text is worth nothing.
+    The tokens of step t sound while chunk t + 1 is heard, so a reply that ends with its end token at step t
+    ends at the end of chunk t + 1; one that a WAIT closes ends at once. A reply that is open at the
+    scenario's end is closed there; one that an outer time limit cut stays open in the trace. A reply without
+    a word is a reply all the same: it takes a cue or is a false alarm, and its text is worth nothing.
 
     Attributes:
-        thinking_s: Seconds between the end of a chunk and the effect of the action taken on it; may change from
-            step to step. Actions never overtake each other.
+        thinking_s: Seconds between the end of a chunk and the effect of the action taken on it; may change
+            from step to step. Actions never overtake each other.
     """
 
-    def __init__(self, scenario: Scenario, tokenizer: TextTokenizer, reward: Reward, thinking_s: float = 0.0) -> None:
+    def __init__(
+        self, scenario: Scenario, tokenizer: TextTokenizer, reward: Reward, thinking_s: float = 0.0
+    ) -> None:
         self.scenario, self.tokenizer, self.reward = scenario, tokenizer, reward
         self.thinking_s = thinking_s
         self.step_index = 0
         self.trace = Trace(
-            scenario.seed, scenario.ability, scenario.num_chunks, scenario.cues, scenario.events, scenario.user_speech
+            seed=scenario.seed,
+            ability=scenario.ability,
+            num_chunks=scenario.num_chunks,
+            cues=scenario.cues,
+            events=scenario.events,
+            user_speech=scenario.user_speech,
         )
         self.speaking = False
         self._matcher = Matcher(scenario.cues)
-        self._missed = [False] * len(scenario.cues)
         self._spoken: list[int] = []
         self._now_s = 0.0  # when the latest action took effect
 
@@ -52,11 +59,12 @@ class Episode:
     def step(self, kind: int, tokens: Sequence[int]) -> StepRecord:
         """Apply one action after chunk `step_index` and return its record.
 
-        An action that does not fit (TOKENS while silent, RESPOND while speaking) counts as WAIT and is flagged.
+        An action that does not fit (TOKENS while silent, RESPOND while speaking) counts as WAIT, flagged.
 
         Args:
             kind: WAIT, RESPOND or TOKENS.
-            tokens: Ids in [0, vocab_size); others are padding. Those after an end token, or of a WAIT, are ignored.
+            tokens: Ids in [0, vocab_size); others are padding. Those of a WAIT, or after an end token, are
+                ignored.
         """
         now_s = self._now_s = self._effect_s()
         invalid = (kind == TOKENS and not self.speaking) or (kind == RESPOND and self.speaking)
@@ -67,13 +75,16 @@ class Episode:
         last = self.step_index + 1 >= self.scenario.num_chunks
         if last and self.speaking:
             ended = self._end(now_s)
+        missed = self._matcher.expire(
+            math.inf if last else now_s
+        )  # a cue is missed once, at the latest at the end
         moment = Moment(
             trace=self.trace,
             step=self.step_index,
             now_s=now_s,
             started=started,
             ended=ended,
-            missed=self._newly_missed(now_s, last),
+            missed=tuple(self.scenario.cues[i] for i in missed),
             agent_speaking=kind != WAIT,
             user_speaking=self._user_speaks(now_s),
             invalid=invalid,
@@ -84,7 +95,7 @@ class Episode:
         return record
 
     def _effect_s(self) -> float:
-        """Return when an action on the latest chunk takes effect, never before the action that preceded it."""
+        """Return when an action on the latest chunk takes effect: never before the preceding one."""
         return max(chunk_end_s(self.step_index) + self.thinking_s, self._now_s)
 
     def _begin(self, now_s: float) -> Reply:
@@ -111,16 +122,6 @@ class Episode:
         self.speaking = False
         return reply
 
-    def _newly_missed(self, now_s: float, last: bool) -> tuple[Cue, ...]:
-        missed = []
-        for index, cue in enumerate(self.scenario.cues):
-            if self._matcher.answered[index] or self._missed[index]:
-                continue
-            if now_s >= cue.deadline_s or last:
-                self._missed[index] = True
-                missed.append(cue)
-        return tuple(missed)
-
     def _user_speaks(self, now_s: float) -> bool:
-        """Return whether the user speaks in the chunk's length from `now_s`, while the step's tokens sound."""
+        """Return whether the user speaks within a chunk from `now_s`, while the step's tokens sound."""
         return any(start < now_s + CHUNK_S and end > now_s for start, end in self.scenario.user_speech)

@@ -9,30 +9,32 @@ from envs.scenario import Cue
 
 
 class Matcher:
-    """Matches replies to cues as they come.
-
-    Attributes:
-        cues: By onset.
-        answered: Whether each cue has been taken by a reply.
-    """
+    """Matches replies to cues as they come; a cue that has been answered or missed takes no more replies."""
 
     def __init__(self, cues: Sequence[Cue]) -> None:
         self.cues = cues
-        self.answered = [False] * len(cues)
+        self._open = [True] * len(cues)
 
     def find(self, reply_s: float) -> int | None:
-        """Return the index of the cue that a reply at `reply_s` seconds would answer, or None (a false alarm)."""
+        """Return the index of the cue that a reply at `reply_s` would answer, or None (a false alarm)."""
         for index, cue in enumerate(self.cues):
-            if not self.answered[index] and cue.onset_s <= reply_s <= cue.deadline_s:
+            if self._open[index] and cue.onset_s <= reply_s <= cue.deadline_s:
                 return index
         return None
 
     def take(self, reply_s: float) -> int | None:
-        """Match a reply that starts at `reply_s` seconds: `find` its cue and mark it as answered."""
+        """Match a reply that starts at `reply_s` seconds: `find` its cue and close it."""
         index = self.find(reply_s)
         if index is not None:
-            self.answered[index] = True
+            self._open[index] = False
         return index
+
+    def expire(self, now_s: float) -> list[int]:
+        """Close the unanswered cues whose deadline has come by `now_s`, and return their indices."""
+        missed = [i for i, cue in enumerate(self.cues) if self._open[i] and cue.deadline_s <= now_s]
+        for index in missed:
+            self._open[index] = False
+        return missed
 
 
 def match(reply_times_s: Sequence[float], cues: Sequence[Cue]) -> list[int | None]:

@@ -1,7 +1,8 @@
-"""Every metric of an evaluation, with its count and a bootstrap interval. The one file that all evaluations use.
+"""Every metric of an evaluation, with its count and a bootstrap interval: one file for all evaluations.
 
-Ratios are sums over episodes divided by sums over episodes; the 95 % interval resamples whole episodes. A share
-with nothing to divide by is 0; a latency or quality of no replies at all is None.
+Ratios are sums over episodes divided by sums over episodes; the 95 % interval resamples whole episodes. A
+share with nothing to divide by is 0 with count 0; a latency or a quality of no replies at all is None (null
+in JSON).
 """
 
 from collections.abc import Callable, Sequence
@@ -13,8 +14,11 @@ from numpy.typing import NDArray
 
 from envs.clock import CHUNK_S
 from envs.composition import GRACE_S
+from envs.errors import ScenarioError
 from envs.text_scores import helpfulness, key_fact_share
 from envs.trace import Reply, Trace
+
+Totals = dict[str, NDArray[Any]]  # a number a resample, by name
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ class _Episode:
     early: int
     ignored_right: int  # IGNORE events met with silence
     ignored: int
+    foreground: int  # cues and ignored events
     quality: float
     facts: float
     delivered: float  # sum over cues of the mean quality delivered over the cue's window
@@ -68,6 +73,7 @@ def _measure(trace: Trace) -> _Episode:
         early=sum(r.start_s < c.ready_s for r, c in matched),
         ignored_right=right,
         ignored=len(ignored),
+        foreground=len(trace.cues) + len(ignored),
         quality=sum(qualities),
         facts=sum(key_fact_share(r.text, c.key_facts) for r, c in matched),
         delivered=delivered,
@@ -79,84 +85,101 @@ def evaluate_traces(traces: Sequence[Trace], seed: int = 0, resamples: int = 100
     """Return all metrics of finished episodes.
 
     Latencies are signed seconds from `ready_s` to the reply's start, over matched replies, and stand beside
-    `trigger_recall` and `early_rate`: a silent agent must not look fast. `decision_accuracy` counts foreground
-    events: a RESPOND event is right when its cue was answered, an IGNORE event when no false alarm fell between its
-    onset and two seconds after its end. `pauc` is the mean over cue windows (ready to deadline) of the quality
-    delivered so far.
+    `trigger_recall` and `early_rate` (the share of matched replies that began before `ready_s`): a silent
+    agent must not look fast. `decision_accuracy` counts foreground events: a RESPOND event is right when its
+    cue was answered, an IGNORE event when no false alarm fell between its onset and two seconds after its
+    end; `balanced_accuracy` is the mean of the two kinds' accuracies, of one kind alone where the other does
+    not occur. `reply_quality` is the mean helpfulness of matched replies. `pauc` is the mean over cue windows
+    (ready to deadline) of the quality delivered so far, 0 for a missed cue.
 
     Args:
         traces: At least one.
         seed: Of the bootstrap.
         resamples: Number of bootstrap resamples.
+
+    Raises:
+        ScenarioError: when there are no traces.
     """
+    if not traces:
+        raise ScenarioError("there are no episodes to evaluate; play at least one")
     episodes = [_measure(trace) for trace in traces]
     sums = {
         name: np.array([float(getattr(e, name)) for e in episodes])
         for name in _Episode.__dataclass_fields__
         if name != "latencies"
     }
-    sums["one"] = np.ones(len(episodes))
+    sums["episodes"] = np.ones(len(episodes))
     rng = np.random.default_rng([seed, 0xB007])
     drawn = rng.integers(0, len(episodes), (resamples, len(episodes)))
     totals = {name: values[drawn].sum(axis=1) for name, values in sums.items()}
     own = {name: np.array([values.sum()]) for name, values in sums.items()}
 
-    def metric(formula: Callable[[dict[str, NDArray[Any]]], NDArray[Any]], count: str, empty: float | None) -> Metric:
+    def ratio(formula: Callable[[Totals], NDArray[Any]], count: str, empty: float | None = 0.0) -> Metric:
         n = round(float(own[count][0]))
-        if n == 0 and empty is None:
-            return Metric(None, 0, None, None)
-        spread = formula(totals)
-        spread = spread[np.isfinite(spread)]
-        value = float(formula(own)[0]) if n else empty
-        low, high = np.percentile(spread, (2.5, 97.5)) if n and len(spread) else (value, value)
-        return Metric(value, n, float(low or 0.0), float(high or 0.0))
+        if n == 0:
+            return Metric(empty, 0, empty, empty)
+        return Metric(float(formula(own)[0]), n, *_interval(formula(totals)))
 
     def share(top: str, bottom: str, empty: float | None = 0.0) -> Metric:
-        return metric(lambda t: _divide(t[top], t[bottom]), bottom, empty)
+        return ratio(lambda t: _divide(t[top], t[bottom]), bottom, empty)
 
-    result = {
+    median, tail = _latencies(episodes, drawn)
+    return {
         "trigger_precision": share("matched", "replies"),
         "trigger_recall": share("matched", "cues"),
-        "trigger_f1": metric(lambda t: _divide(2 * t["matched"], t["replies"] + t["cues"]), "cues", 0.0),
-        "decision_accuracy": metric(
-            lambda t: _divide(t["matched"] + t["ignored_right"], t["cues"] + t["ignored"]), "one", 0.0
+        "trigger_f1": ratio(lambda t: _divide(2 * t["matched"], t["replies"] + t["cues"]), "cues"),
+        "decision_accuracy": ratio(
+            lambda t: _divide(t["matched"] + t["ignored_right"], t["foreground"]), "foreground"
         ),
-        "balanced_accuracy": metric(
-            lambda t: (_divide(t["matched"], t["cues"]) + _divide(t["ignored_right"], t["ignored"])) / 2, "one", 0.0
+        "balanced_accuracy": ratio(_balanced_accuracy, "foreground"),
+        "false_alarms_per_hour": ratio(
+            lambda t: _divide(t["replies"] - t["matched"], t["hours"]), "episodes"
         ),
-        "false_alarms_per_hour": metric(lambda t: (t["replies"] - t["matched"]) / t["hours"], "one", 0.0),
-        "misses_per_hour": metric(lambda t: (t["cues"] - t["matched"]) / t["hours"], "one", 0.0),
+        "misses_per_hour": ratio(lambda t: _divide(t["cues"] - t["matched"], t["hours"]), "episodes"),
+        "latency_p50_s": median,
+        "latency_p95_s": tail,
         "early_rate": share("early", "matched"),
         "reply_quality": share("quality", "matched", None),
         "key_fact_match": share("facts", "matched", None),
         "pauc": share("delivered", "cues"),
-        "mean_reward": share("reward", "one"),
+        "mean_reward": share("reward", "episodes"),
     }
-    for name, percent in (("latency_p50_s", 50.0), ("latency_p95_s", 95.0)):
-        result[name] = _latency(episodes, drawn, percent)
-    return result
 
 
 def _divide(top: NDArray[Any], bottom: NDArray[Any]) -> NDArray[Any]:
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(bottom > 0, top / np.maximum(bottom, 1e-12), np.nan)
+    """Return top / bottom, NaN where there is nothing to divide by."""
+    return np.divide(top, bottom, out=np.full_like(top, np.nan), where=bottom > 0)
 
 
-def _latency(episodes: Sequence[_Episode], drawn: NDArray[Any], percent: float) -> Metric:
-    """Return a percentile of the latencies; its interval resamples episodes, as everywhere."""
-    everything = [latency for e in episodes for latency in e.latencies]
-    if not everything:
-        return Metric(None, 0, None, None)
-    owner = np.repeat(np.arange(len(episodes)), [len(e.latencies) for e in episodes])
-    order = np.argsort(everything)
-    values, owner = np.array(everything)[order], owner[order]
-    spread = []
-    for row in drawn:
-        weight = np.cumsum(np.bincount(row, minlength=len(episodes))[owner])
-        if weight[-1]:
-            spread.append(values[min(np.searchsorted(weight, percent / 100 * weight[-1]), len(values) - 1)])
+def _balanced_accuracy(totals: Totals) -> NDArray[Any]:
+    """Return the mean accuracy over the kinds of event that occur."""
+    spoken = _divide(totals["matched"], totals["cues"])
+    silent = _divide(totals["ignored_right"], totals["ignored"])
+    mean = (spoken + silent) / 2
+    return np.where(np.isnan(spoken), silent, np.where(np.isnan(silent), spoken, mean))
+
+
+def _interval(spread: NDArray[Any]) -> tuple[float | None, float | None]:
+    """Return the central 95 % of resampled values; resamples that had nothing to divide by are left out."""
+    spread = spread[np.isfinite(spread)]
+    if not len(spread):
+        return None, None
     low, high = np.percentile(spread, (2.5, 97.5))
-    return Metric(float(np.percentile(values, percent)), len(values), float(low), float(high))
+    return float(low), float(high)
+
+
+def _latencies(episodes: Sequence[_Episode], drawn: NDArray[Any]) -> list[Metric]:
+    """Return the 50th and 95th percentile of the latencies; their intervals resample episodes too."""
+    values = np.array([latency for e in episodes for latency in e.latencies])
+    if not len(values):
+        return [Metric(None, 0, None, None)] * 2
+    owner = np.repeat(np.arange(len(episodes)), [len(e.latencies) for e in episodes])
+    resampled = [np.repeat(values, np.bincount(row, minlength=len(episodes))[owner]) for row in drawn]
+    spread = np.array([np.percentile(r, (50, 95)) for r in resampled if len(r)])
+    return [
+        Metric(float(np.percentile(values, percent)), len(values), *_interval(column))
+        for percent, column in zip((50, 95), spread.reshape(-1, 2).T, strict=True)
+    ]
 
 
 def replies_by_label(trace: Trace) -> list[tuple[Reply, str]]:

@@ -1,10 +1,10 @@
-"""Scenes: which clips stand in the foreground, in which order, over which background (paper, event curation)."""
+"""Scenes: which clips stand in the foreground, in which order, over what (paper, event curation)."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from envs.clip_library import ClipLibrary, Recording
+from envs.clip_library import ClipLibrary
 from envs.clock import CHUNK_S
 from envs.errors import ScenarioError
 from envs.scenario import Clip, Decision
@@ -13,7 +13,11 @@ from envs.sources import ClipSource
 SILENT_SCENES = 0.15  # share of scenes in which nothing deserves a reply
 LONGEST_CLIP_S = 5.0
 TAIL_S = 2.4  # room for the last deadline
-MEAN_GAP_S = 1.2
+MEAN_GAP_S = 1.2  # what a scene is filled by; composition squeezes gaps where their draw comes out longer
+MOST_FOREGROUND = 8
+SHORT_S = 2.0
+_TRIES = 24
+_LOOK_AHEAD = 24
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,11 @@ class ScenePlan:
 
 
 def plan_scene(
-    source: ClipSource, rng: np.random.Generator, *, respond_share: float = 0.4, chunks: tuple[int, int] = (40, 60)
+    source: ClipSource,
+    rng: np.random.Generator,
+    *,
+    respond_share: float = 0.4,
+    chunks: tuple[int, int] = (40, 60),
 ) -> ScenePlan:
     """Plan one scene of `chunks` (least, most) chunks.
 
@@ -40,63 +48,80 @@ def plan_scene(
     share = 0.0 if rng.random() < SILENT_SCENES or not source.has("RESPOND") else respond_share
     foreground: list[Clip] = []
     room_s = num_chunks * CHUNK_S - TAIL_S
-    for _ in range(24):
+    for _ in range(_TRIES):
         decision: Decision = "RESPOND" if rng.random() < share else "IGNORE"
         clip = source.draw(rng, decision)
-        if clip.seconds + MEAN_GAP_S > room_s:
-            break
-        if _fits_scene(clip, foreground):
+        if clip.seconds + MEAN_GAP_S <= room_s and _fits_scene(clip, foreground):
             foreground.append(clip)
             room_s -= clip.seconds + MEAN_GAP_S
-    background = tuple(source.draw(rng, "IGNORE") for _ in range(int(rng.integers(0, 3))))
-    return ScenePlan(tuple(foreground), background, (source.draw(rng, "IGNORE"),), num_chunks)
+    return _with_beds(source, foreground, num_chunks, rng)
 
 
 def _fits_scene(clip: Clip, before: list[Clip]) -> bool:
     """Keep sounds apart that would become another together: two single coughs in a row are a fit."""
-    if before and before[-1].label == clip.label:
+    if len(before) == MOST_FOREGROUND:
+        return False
+    if before and before[-1].label == clip.label and _is_short(clip) and _is_short(before[-1]):
         return False
     return not clip.recording or all(clip.recording != other.recording for other in before)
 
 
-def deal(library: ClipLibrary, seed: int, *, respond_share: float = 0.4) -> list[ScenePlan]:
+def _is_short(clip: Clip) -> bool:
+    return clip.decision == "IGNORE" and clip.seconds < SHORT_S
+
+
+def _with_beds(
+    source: ClipSource, foreground: list[Clip], num_chunks: int, rng: np.random.Generator
+) -> ScenePlan:
+    """Draw what lies under a foreground: up to two background clips, one or two ambient ones."""
+    background = tuple(source.draw(rng, "IGNORE") for _ in range(int(rng.integers(0, 3))))
+    ambient = tuple(source.draw(rng, "IGNORE") for _ in range(int(rng.integers(1, 3))))
+    return ScenePlan(tuple(foreground), background, ambient, num_chunks)
+
+
+def deal(
+    library: ClipLibrary, seed: int, *, respond_share: float = 0.4, chunks: tuple[int, int] = (40, 60)
+) -> list[ScenePlan]:
     """Plan scenes in which every clip of the library stands in the foreground at least once.
 
-    Clips of the rarer decision are dealt again, in reshuffled rounds, so that RESPOND keeps its share; two clips of
-    one kind in a row are spread as far as the order allows.
+    Clips of the rarer decision are dealt again, in reshuffled rounds, so that RESPOND keeps its share.
+
+    Raises:
+        ScenarioError: when the library holds no IGNORE clip.
     """
-    rng = np.random.default_rng([seed, 0xDEA1])
-    decks = {d: [r for r in library.recordings if r.decision == d] for d in ("RESPOND", "IGNORE")}
-    if not decks["IGNORE"]:
+    if not library.has("IGNORE"):
         raise ScenarioError("scenes need IGNORE clips for their background; the clips given hold none")
-    order = _interleave(decks["RESPOND"], decks["IGNORE"], respond_share, rng)
-    plans, scene, room_s, num_chunks = [], [], 0.0, 0
-    for recording in order:
-        clip = recording.clip()
-        if scene and (clip.seconds + MEAN_GAP_S > room_s or not _fits_scene(clip, scene)):
-            plans.append(_dealt(library, scene, num_chunks, rng))
-            scene = []
-        if not scene:
-            num_chunks = int(rng.integers(40, 61))
-            room_s = num_chunks * CHUNK_S - TAIL_S
-        scene.append(clip)
-        room_s -= clip.seconds + MEAN_GAP_S
-    plans.append(_dealt(library, scene, num_chunks, rng))
+    rng = np.random.default_rng([seed, 0xDEA1])
+    clips = [recording.clip for recording in library.recordings]
+    decks = [[clip for clip in clips if clip.decision == decision] for decision in ("RESPOND", "IGNORE")]
+    waiting = _interleave(decks[0], decks[1], respond_share, rng)[::-1]
+    plans = []
+    while waiting:
+        num_chunks = int(rng.integers(chunks[0], chunks[1] + 1))
+        scene: list[Clip] = [waiting.pop()]
+        room_s = num_chunks * CHUNK_S - TAIL_S - scene[0].seconds - MEAN_GAP_S
+        while (place := _next_fit(waiting, scene, room_s)) is not None:
+            scene.append(waiting.pop(place))
+            room_s -= scene[-1].seconds + MEAN_GAP_S
+        plans.append(_with_beds(library, scene, num_chunks, rng))
     return plans
 
 
-def _dealt(library: ClipLibrary, scene: list[Clip], num_chunks: int, rng: np.random.Generator) -> ScenePlan:
-    background = tuple(library.draw(rng, "IGNORE") for _ in range(int(rng.integers(0, 3))))
-    return ScenePlan(tuple(scene), background, (library.draw(rng, "IGNORE"),), num_chunks)
+def _next_fit(waiting: list[Clip], scene: list[Clip], room_s: float) -> int | None:
+    """Return the place of the next clip (from the end, not too far) that fits the scene."""
+    for place in range(len(waiting) - 1, max(len(waiting) - 1 - _LOOK_AHEAD, -1), -1):
+        if waiting[place].seconds + MEAN_GAP_S <= room_s and _fits_scene(waiting[place], scene):
+            return place
+    return None
 
 
 def _interleave(
-    respond: list[Recording], ignore: list[Recording], share: float, rng: np.random.Generator
-) -> list[Recording]:
+    respond: list[Clip], ignore: list[Clip], share: float, rng: np.random.Generator
+) -> list[Clip]:
     """Shuffle both decks into one order, dealing either again until both were dealt at least once."""
-    order: list[Recording] = []
+    order: list[Clip] = []
     decks = {True: respond, False: ignore}
-    hands: dict[bool, list[Recording]] = {True: [], False: []}
+    hands: dict[bool, list[Clip]] = {True: [], False: []}
     dealt = {True: 0, False: 0}
     while dealt[True] < len(respond) or dealt[False] < len(ignore):
         speak = bool(respond) and rng.random() < share

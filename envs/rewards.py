@@ -8,8 +8,9 @@ A run's YAML lists them; a user's own class is named by its import path:
 """
 
 import importlib
+import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -29,8 +30,8 @@ class Moment:
     started: Reply | None  # a reply that began in this step
     ended: Reply | None  # a reply that ended in this step
     missed: tuple[Cue, ...]  # cues whose deadline passed unanswered in this step
-    agent_speaking: bool
-    user_speaking: bool
+    agent_speaking: bool  # while the next chunk is heard, in which this step's tokens sound
+    user_speaking: bool  # then, too
     invalid: bool  # the action did not fit and counted as a wait
 
     def cue(self, reply: Reply | None) -> Cue | None:
@@ -139,7 +140,7 @@ class InvalidAction:
         return -0.1 if moment.invalid else 0.0
 
 
-COMPONENTS: dict[str, type] = {
+COMPONENTS: dict[str, Callable[..., RewardComponent]] = {
     "latency": Latency,
     "helpfulness": Helpfulness,
     "false_alarm": FalseAlarm,
@@ -172,30 +173,49 @@ def reward_from_config(entries: Sequence[Mapping[str, Any]]) -> Reward:
     """Build a reward from a run's YAML; an empty list gives the default reward.
 
     Raises:
-        ConfigError: for an unknown name or key, a class that cannot be imported, or arguments that do not fit.
+        ConfigError: for an unknown name or key, a name used twice, a weight that is no finite number, a class
+            that cannot be imported or is no component, or arguments that do not fit.
     """
-    return Reward([_component(entry) for entry in entries]) if entries else Reward.default()
+    if not entries:
+        return Reward.default()
+    components = [_component(entry) for entry in entries]
+    for name, count in Counter(name for name, _, _ in components).items():
+        if count > 1:
+            raise ConfigError(f"reward: component {name!r} is listed {count} times; give each its own name")
+    return Reward(components)
 
 
 def _component(entry: Mapping[str, Any]) -> tuple[str, float, RewardComponent]:
+    if not isinstance(entry, Mapping):
+        raise ConfigError(f"reward: an entry is a mapping like {{name: latency, weight: 1.0}}, got {entry!r}")
     known = ("name", "weight", "class", "args")
     for key in entry:
         if key not in known:
             raise ConfigError(f"reward: unknown key {key!r}{did_you_mean(str(key), known)}")
-    name = str(entry.get("name", ""))
-    path = entry.get("class")
+    name, path, args = str(entry.get("name", "")), entry.get("class"), entry.get("args") or {}
     if path is None and name not in COMPONENTS:
         raise ConfigError(f"reward: no component is called {name!r}{did_you_mean(name, COMPONENTS)}")
+    if not name:
+        raise ConfigError(
+            f"reward: the component of class {path!r} has no name; give it one to see it in the logs"
+        )
+    build = COMPONENTS[name] if path is None else _import(str(path))
     try:
-        build = COMPONENTS[name] if path is None else _import(str(path))
-        return name, float(entry.get("weight", 1.0)), build(**entry.get("args", {}))
+        weight, component = float(entry.get("weight", 1.0)), build(**args)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"reward: component {name!r} cannot be built: {error}") from error
+    if not math.isfinite(weight):
+        raise ConfigError(f"reward: component {name!r} has weight {weight}, expected a finite number")
+    if not callable(getattr(component, "value", None)):
+        raise ConfigError(f"reward: component {name!r}: {path!r} has no method value(moment) -> float")
+    return name, weight, component
 
 
-def _import(path: str) -> type:
+def _import(path: str) -> Callable[..., RewardComponent]:
     module, _, name = path.partition(":")
     try:
-        return getattr(importlib.import_module(module), name)
+        build: Callable[..., RewardComponent] = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"reward: class {path!r} cannot be imported (write 'module:Class'): {error}") from error
+        message = f"reward: class {path!r} cannot be imported (write 'module:Class'): {error}"
+        raise ConfigError(message) from error
+    return build

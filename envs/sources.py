@@ -6,6 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
+from envs.errors import ScenarioError, did_you_mean
 from envs.scenario import Clip, Decision
 
 
@@ -20,12 +21,16 @@ class ClipSource(Protocol):
         """Return whether it holds a clip of this decision."""
 
     def draw(self, rng: np.random.Generator, decision: Decision, label: str | None = None) -> Clip:
-        """Draw a clip of a decision (and a label, where one is given)."""
+        """Draw a clip of a decision (and a label, where one is given).
+
+        Raises:
+            ScenarioError: when there is none.
+        """
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """Draws from one of several sources, by weight."""
+    """Draws from one of several sources, by weight: one positive weight for each source."""
 
     sources: Sequence[ClipSource]
     weights: Sequence[float]
@@ -40,7 +45,18 @@ class Mixture:
         return any(source.has(decision) for source in self.sources)
 
     def draw(self, rng: np.random.Generator, decision: Decision, label: str | None = None) -> Clip:
-        """Draw a source that can serve, then a clip from it."""
-        able = [i for i, s in enumerate(self.sources) if s.has(decision) and (label is None or label in s.labels)]
+        """Draw a source that can serve, then a clip from it.
+
+        Raises:
+            ScenarioError: when no source can.
+        """
+        able = [
+            i for i, s in enumerate(self.sources) if s.has(decision) and (label is None or label in s.labels)
+        ]
+        if not able:
+            wanted = f"{decision} clip" + (
+                f" of {label!r}{did_you_mean(label, self.labels)}" if label else ""
+            )
+            raise ScenarioError(f"none of the sources holds a {wanted}")
         weights = np.array([self.weights[i] for i in able])
         return self.sources[int(rng.choice(able, p=weights / weights.sum()))].draw(rng, decision, label)

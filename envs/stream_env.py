@@ -1,5 +1,6 @@
 """The Gymnasium environment: one step is one chunk; actions are wait, respond, and tokens."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from envs.clock import CHUNK_S, CHUNK_SAMPLES
-from envs.episode import Episode
+from envs.episode import RESPOND, TOKENS, WAIT, Episode
 from envs.errors import ScenarioError
 from envs.rewards import Reward
 from envs.scenario import Scenario
@@ -30,7 +31,7 @@ def default_scenarios() -> Scenarios:
 
 
 def action_space(tokenizer: TextTokenizer, tokens_per_chunk: int) -> spaces.Dict:
-    """Return `Dict(kind=Discrete(3), tokens=MultiDiscrete([vocab + 1] * K))`; the vocabulary's size is padding."""
+    """Return `Dict(kind=Discrete(3), tokens=MultiDiscrete([vocab + 1] * K))`; id `vocab` is padding."""
     return spaces.Dict(
         {
             "kind": spaces.Discrete(3),
@@ -52,13 +53,23 @@ def observation_space() -> spaces.Dict:
 
 def observe(episode: Episode) -> dict[str, Any]:
     """Return what the agent holds before it acts; after the last chunk, silence."""
-    chunk = np.zeros(CHUNK_SAMPLES, np.float32) if episode.over else episode.scenario.chunk(episode.step_index)
+    chunk = (
+        np.zeros(CHUNK_SAMPLES, np.float32) if episode.over else episode.scenario.chunk(episode.step_index)
+    )
     heard = min(episode.step_index + 1, episode.scenario.num_chunks)
     return {
         "audio": chunk.copy(),
         "speaking": np.int64(episode.speaking),
         "elapsed": np.array([heard * CHUNK_S], np.float32),
     }
+
+
+def check_rates(tokens_per_chunk: int, thinking_s: float) -> None:
+    """Raise ScenarioError when a token rate or a thinking time is impossible."""
+    if tokens_per_chunk < 1:
+        raise ScenarioError(f"tokens_per_chunk is {tokens_per_chunk}, expected at least 1")
+    if not 0.0 <= thinking_s < math.inf:
+        raise ScenarioError(f"thinking_s is {thinking_s}, expected seconds from 0 on")
 
 
 def step_info(record: StepRecord) -> dict[str, Any]:
@@ -76,6 +87,11 @@ class StreamEnv(gym.Env[dict[str, Any], dict[str, Any]]):
         reward: The reward; default: every component with weight 1.
         thinking_s: Seconds between the end of a chunk and the effect of the action taken on it.
         render_mode: "human", "rgb_array" or "ansi".
+
+    >>> env = gym.make("envs:SoundFlow/Proactive-v0")
+    >>> observation, info = env.reset(seed=7)
+    >>> observation["audio"].shape  # 0.4 s at 16 kHz
+    (6400,)
     """
 
     metadata = {"render_modes": ["human", "rgb_array", "ansi"], "render_fps": 2.5}  # noqa: RUF012 - Gymnasium's API
@@ -84,16 +100,21 @@ class StreamEnv(gym.Env[dict[str, Any], dict[str, Any]]):
         self,
         scenarios: Scenarios | None = None,
         tokenizer: TextTokenizer | None = None,
+        *,
         tokens_per_chunk: int = 16,
         reward: Reward | None = None,
         thinking_s: float = 0.0,
         render_mode: str | None = None,
     ) -> None:
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
-            raise ScenarioError(f"render_mode {render_mode!r}: expected one of {self.metadata['render_modes']}")
-        self.scenarios = scenarios or default_scenarios()
-        self.tokenizer = tokenizer or ByteTokenizer()
-        self.reward = reward or Reward.default()
+            raise ScenarioError(
+                f"render_mode {render_mode!r}: expected one of {self.metadata['render_modes']}"
+            )
+        check_rates(tokens_per_chunk, thinking_s)
+        self.scenarios = default_scenarios() if scenarios is None else scenarios
+        self.tokenizer: TextTokenizer = ByteTokenizer() if tokenizer is None else tokenizer
+        self.reward = Reward.default() if reward is None else reward
+        self.tokens_per_chunk = tokens_per_chunk
         self.thinking_s = thinking_s
         self.render_mode = render_mode
         self.action_space = action_space(self.tokenizer, tokens_per_chunk)
@@ -119,7 +140,7 @@ class StreamEnv(gym.Env[dict[str, Any], dict[str, Any]]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Begin a scenario: that of `options["scenario_seed"]`, or one drawn from the environment's generator."""
+        """Begin the scenario of `options["scenario_seed"]`, or one drawn from the environment's generator."""
         super().reset(seed=seed)
         chosen = (options or {}).get("scenario_seed")
         scenario = self.scenarios(int(self.np_random.integers(SEED_RANGE)) if chosen is None else int(chosen))
@@ -134,13 +155,13 @@ class StreamEnv(gym.Env[dict[str, Any], dict[str, Any]]):
         """
         if self.episode.over:
             raise ScenarioError("the scenario was played out; call reset() before the next step")
-        kind, tokens = parse_action(action, self.action_space["tokens"].shape)
-        record = self.episode.step(int(kind), tokens)
+        kind, tokens = parse_action(action, (self.tokens_per_chunk,))
+        record = self.episode.step(int(kind), tokens.tolist())
         if self.render_mode == "human":
             print(self._ansi())
         return observe(self.episode), record.reward, self.episode.over, False, step_info(record)
 
-    def render(self) -> NDArray[np.uint8] | str | None:  # type: ignore[override]
+    def render(self) -> NDArray[np.uint8] | str | None:
         """Return the episode so far as a picture (uint8 [H, W, 3]) or as text."""
         if self.render_mode == "rgb_array":
             from envs.rendering import render_trace  # noqa: PLC0415 - matplotlib is heavy
@@ -154,17 +175,25 @@ class StreamEnv(gym.Env[dict[str, Any], dict[str, Any]]):
         return render_ansi(self.episode.scenario, self.trace)
 
 
-def parse_action(action: Any, tokens_shape: tuple[int, ...] | None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def parse_action(action: Any, tokens_shape: tuple[int, ...]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return kind and tokens of an action, single or batched.
 
+    Args:
+        action: A dict of integers: `kind` of shape [...], `tokens` of shape [..., K].
+        tokens_shape: The shape expected of `tokens`: (K,) or (B, K).
+
     Raises:
-        ScenarioError: when it is no dict of `kind` and `tokens`, or the tokens have another shape.
+        ScenarioError: when it is no such dict.
     """
     if not isinstance(action, dict) or set(action) != {"kind", "tokens"}:
         raise ScenarioError(f"an action is a dict of 'kind' and 'tokens', got {action!r}")
-    kind, tokens = np.asarray(action["kind"]), np.asarray(action["tokens"])
-    if tokens.shape != tokens_shape:
-        raise ScenarioError(f"action['tokens'] has shape {tokens.shape}, expected {tokens_shape}")
-    if not np.isin(kind, (0, 1, 2)).all():
-        raise ScenarioError(f"action['kind'] is {kind.tolist()}, expected 0 (wait), 1 (respond) or 2 (tokens)")
-    return kind, tokens
+    arrays = {key: np.asarray(action[key]) for key in ("kind", "tokens")}
+    for key, shape in (("kind", tokens_shape[:-1]), ("tokens", tokens_shape)):
+        array = arrays[key]
+        if array.shape != shape or array.dtype.kind not in "iu":
+            found = f"{array.dtype} of shape {array.shape}"
+            raise ScenarioError(f"action[{key!r}] is {found}, expected integers of shape {shape}")
+    if not np.isin(arrays["kind"], (WAIT, RESPOND, TOKENS)).all():
+        kinds = arrays["kind"].tolist()
+        raise ScenarioError(f"action['kind'] is {kinds}, expected 0 (wait), 1 (respond) or 2 (tokens)")
+    return arrays["kind"], arrays["tokens"]

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+from gymnasium.utils.seeding import np_random
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from envs.stream_env import (
     SEED_RANGE,
     Scenarios,
     action_space,
+    check_rates,
     default_scenarios,
     observation_space,
     observe,
@@ -28,14 +30,16 @@ Batch = dict[str, NDArray[Any]]
 class StreamVectorEnv(VectorEnv[Batch, Batch, NDArray[Any]]):
     """`num_envs` streams at once; takes the arguments of `StreamEnv`.
 
-    With `autoreset` a finished slot begins its next episode at the next step (Gymnasium's NEXT_STEP); without, it
-    gives silence and zero reward until it is reset (DISABLED).
+    With `autoreset` a finished slot begins its next episode at the next step (Gymnasium's NEXT_STEP);
+    without, it gives silence and zero reward, still terminated, until it is reset (DISABLED): so evaluations
+    run.
     """
 
     def __init__(
         self,
         num_envs: int,
         scenarios: Scenarios | None = None,
+        *,
         tokenizer: TextTokenizer | None = None,
         tokens_per_chunk: int = 16,
         reward: Reward | None = None,
@@ -45,10 +49,14 @@ class StreamVectorEnv(VectorEnv[Batch, Batch, NDArray[Any]]):
     ) -> None:
         if render_mode is not None:
             raise ScenarioError("the batched environment does not render; use the single one")
+        if num_envs < 1:
+            raise ScenarioError(f"num_envs is {num_envs}, expected at least 1")
         self.num_envs = num_envs
-        self.scenarios = scenarios or default_scenarios()
-        self.tokenizer = tokenizer or ByteTokenizer()
-        self.reward = reward or Reward.default()
+        check_rates(tokens_per_chunk, thinking_s)
+        self.scenarios = default_scenarios() if scenarios is None else scenarios
+        self.tokenizer: TextTokenizer = ByteTokenizer() if tokenizer is None else tokenizer
+        self.reward = Reward.default() if reward is None else reward
+        self.tokens_per_chunk = tokens_per_chunk
         self.thinking_s = thinking_s
         self.autoreset = autoreset
         mode = AutoresetMode.NEXT_STEP if autoreset else AutoresetMode.DISABLED
@@ -57,7 +65,7 @@ class StreamVectorEnv(VectorEnv[Batch, Batch, NDArray[Any]]):
         self.single_observation_space = observation_space()
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self.generators = [np.random.default_rng() for _ in range(num_envs)]
+        self.generators = [np_random()[0] for _ in range(num_envs)]
         self.episodes: list[Episode] = []
 
     @property
@@ -68,22 +76,28 @@ class StreamVectorEnv(VectorEnv[Batch, Batch, NDArray[Any]]):
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Batch, dict[str, Any]]:
-        """Begin scenarios in all slots, or in those of `options["reset_mask"]`.
+        """Begin scenarios in all slots, or in those of `options["reset_mask"]` (bool [B]).
 
-        Slot i of `seed=n` plays what a single environment reset with `seed=n + i` plays;
-        `options["scenario_seeds"]` names the scenarios instead.
+        Slot i of `seed=n` plays what a single environment reset with `seed=n + i` plays; a list gives each
+        slot its own seed. `options["scenario_seeds"]` (B integers) names the scenarios instead.
+
+        Raises:
+            ScenarioError: when a list has not one entry for each slot, or the first reset leaves slots out.
         """
         options = options or {}
-        mask = np.asarray(options.get("reset_mask", np.ones(self.num_envs, bool)))
+        seeds: Any = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else seed
+        seeds = self._per_slot("seed", [None] * self.num_envs if seeds is None else seeds)
+        chosen = self._per_slot("scenario_seeds", options.get("scenario_seeds", [None] * self.num_envs))
+        wanted = self._per_slot("reset_mask", options.get("reset_mask", [True] * self.num_envs))
+        mask = np.array(wanted, bool)
         if not self.episodes and not mask.all():
-            raise ScenarioError("the first reset must reset all slots")
-        seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else seed
-        chosen = options.get("scenario_seeds")
-        self.episodes = self.episodes or [None] * self.num_envs  # type: ignore[list-item]
-        for slot in np.flatnonzero(mask):
-            if seeds is not None and seeds[slot] is not None:
-                self.generators[slot] = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seeds[slot])))
-            self._begin(int(slot), None if chosen is None else int(chosen[slot]))
+            raise ScenarioError("the first reset must reset all slots; leave out options['reset_mask']")
+        fresh: dict[int, Episode] = {}
+        for slot in np.flatnonzero(mask).tolist():
+            if seeds[slot] is not None:
+                self.generators[slot] = np_random(int(seeds[slot]))[0]
+            fresh[slot] = self._begin(slot, chosen[slot])
+        self.episodes = [fresh[i] if i in fresh else self.episodes[i] for i in range(self.num_envs)]
         infos = {
             "scenario_seed": np.array([e.scenario.seed for e in self.episodes]),
             "instruction": np.array([e.scenario.instruction for e in self.episodes], dtype=object),
@@ -91,26 +105,53 @@ class StreamVectorEnv(VectorEnv[Batch, Batch, NDArray[Any]]):
         return self._observe(), infos
 
     def step(self, actions: Batch) -> tuple[Batch, NDArray[Any], NDArray[Any], NDArray[Any], dict[str, Any]]:
-        """Act in every slot and hear the next chunks."""
-        kinds, tokens = parse_action(actions, self.action_space["tokens"].shape)  # type: ignore[index]
+        """Act in every slot and hear the next chunks.
+
+        Args:
+            actions: `{"kind": int64 [B], "tokens": int64 [B, K]}`.
+
+        Returns:
+            Observations [B, ...], rewards float64 [B], terminated and truncated bool [B] (nothing is
+            truncated here), and infos: `reward` holds every component [B], `invalid` is bool [B].
+
+        Raises:
+            ScenarioError: before the first reset, or when the actions do not fit the action space.
+        """
+        if not self.episodes:
+            raise ScenarioError("the environment has no episodes yet; call reset() first")
+        kinds, tokens = parse_action(actions, (self.num_envs, self.tokens_per_chunk))
         rewards = np.zeros(self.num_envs)
         parts = {name: np.zeros(self.num_envs) for name, _, _ in self.reward.components}
         invalid = np.zeros(self.num_envs, bool)
         for slot, episode in enumerate(self.episodes):
             if episode.over:
                 if self.autoreset:
-                    self._begin(slot, None)
+                    self.episodes[slot] = self._begin(slot, None)
                 continue
-            record = episode.step(int(kinds[slot]), tokens[slot])
+            record = episode.step(int(kinds[slot]), tokens[slot].tolist())
             rewards[slot], invalid[slot] = record.reward, record.invalid
             for name, value in record.rewards.items():
                 parts[name][slot] = value
         terminated = np.array([episode.over for episode in self.episodes])
-        return self._observe(), rewards, terminated, np.zeros(self.num_envs, bool), {"reward": parts, "invalid": invalid}
+        return (
+            self._observe(),
+            rewards,
+            terminated,
+            np.zeros(self.num_envs, bool),
+            {"reward": parts, "invalid": invalid},
+        )
 
-    def _begin(self, slot: int, scenario_seed: int | None) -> None:
-        drawn = int(self.generators[slot].integers(SEED_RANGE)) if scenario_seed is None else scenario_seed
-        self.episodes[slot] = Episode(self.scenarios(drawn), self.tokenizer, self.reward, self.thinking_s)
+    def _begin(self, slot: int, scenario_seed: int | None) -> Episode:
+        if scenario_seed is None:
+            scenario_seed = int(self.generators[slot].integers(SEED_RANGE))
+        return Episode(self.scenarios(int(scenario_seed)), self.tokenizer, self.reward, self.thinking_s)
+
+    def _per_slot(self, name: str, values: Any) -> list[Any]:
+        if len(values) != self.num_envs:
+            raise ScenarioError(
+                f"{name} has {len(values)} entries, expected one for each of {self.num_envs} slots"
+            )
+        return list(values)
 
     def _observe(self) -> Batch:
         observations = [observe(episode) for episode in self.episodes]

@@ -1,6 +1,7 @@
 """Foley: built-in procedural sounds, so that everything runs without a single recording.
 
-Each sound is a small physical recipe with widely drawn parameters, heard through a random room and microphone.
+Each sound is a small physical recipe with widely drawn parameters, heard through a random room and
+microphone.
 """
 
 from collections.abc import Callable
@@ -50,6 +51,10 @@ class Foley:
 
     labels: tuple[str, ...] = tuple(sorted(SOUND_CLASSES))
 
+    def has(self, decision: Decision) -> bool:
+        """Return whether there are sounds of this decision."""
+        return any(sound.decision == decision for sound in SOUND_CLASSES.values())
+
     def draw(self, rng: np.random.Generator, decision: Decision, label: str | None = None) -> Clip:
         """Render a clip of `label`, or of a label drawn evenly from those of the `decision`.
 
@@ -63,7 +68,9 @@ class Foley:
             raise ScenarioError(f"no built-in sound is called {label!r}{did_you_mean(label, self.labels)}")
         sound = SOUND_CLASSES[label]
         if sound.decision != decision:
-            raise ScenarioError(f"the built-in sound {label!r} is {sound.decision}, not {decision}; draw it as that")
+            raise ScenarioError(
+                f"the built-in sound {label!r} is {sound.decision}, not {decision}; draw it as that"
+            )
         return Clip(
             audio=render(label, rng),
             label=label,

@@ -1,4 +1,4 @@
-"""Sounds of animals. Calls with a voice share `envs.foley.voices.voice`; birds and insects are nearly pure tones."""
+"""Sounds of animals: calls with a voice share `envs.foley.voices.voice`, birds and insects are pure tones."""
 
 from collections.abc import Callable
 
@@ -41,7 +41,9 @@ def dog(rng: Generator) -> Signal:
     def bark() -> Signal:
         n = samples(rng.uniform(0.1, 0.26))
         f0 = pitch * rng.uniform(0.9, 1.1) * curve(n, [0, 0.25, 1], [0.8, 1.4, 0.7])
-        sound = voice(rng, f0, (mouth * 0.9, mouth * 0.8), rng.uniform(0.6, 1.3), rng.uniform(0.15, 0.5))
+        sound = voice(
+            rng, f0, (mouth * 0.9, mouth * 0.8), slope=rng.uniform(0.6, 1.3), breath=rng.uniform(0.15, 0.5)
+        )
         return sound * curve(n, [0, 0.08, 0.5, 1], [0, 1, 0.6, 0])
 
     return _calls(rng, bark, 7, (0.08, 0.6))
@@ -55,7 +57,7 @@ def cat(rng: Generator) -> Signal:
         n = samples(log_uniform(rng, 0.35, 1.3))
         f0 = pitch * curve(n, [0, 0.3, 0.7, 1], [0.8, 1.1, 1.0, rng.uniform(0.6, 0.9)])
         closed, opened = formant * np.array([0.6, 2.6, 3.4]), formant * np.array([1.1, 1.6, 3.2])
-        sound = voice(rng, f0, (closed, opened), rng.uniform(0.7, 1.5), rng.uniform(0.02, 0.12))
+        sound = voice(rng, f0, (closed, opened), slope=rng.uniform(0.7, 1.5), breath=rng.uniform(0.02, 0.12))
         return sound * curve(n, [0, 0.25, 0.7, 1], [0, 1, 0.7, 0])
 
     return _calls(rng, meow, 3, (0.3, 1.2))
@@ -70,7 +72,9 @@ def sheep(rng: Generator) -> Signal:
         tremor = np.sin(2 * np.pi * rng.uniform(6.0, 12.0) * time_axis(n))
         f0 = pitch * (1.0 + rng.uniform(0.03, 0.08) * tremor) * curve(n, [0, 0.15, 1], [0.95, 1.05, 0.9])
         mouth = formant * np.array([1.0, 2.2, 3.3])
-        sound = voice(rng, f0, (mouth, mouth * 0.95), rng.uniform(0.3, 0.9), rng.uniform(0.05, 0.2))
+        sound = voice(
+            rng, f0, (mouth, mouth * 0.95), slope=rng.uniform(0.3, 0.9), breath=rng.uniform(0.05, 0.2)
+        )
         return sound * (1.0 + rng.uniform(0.3, 0.7) * tremor) * curve(n, [0, 0.08, 0.8, 1], [0, 1, 0.7, 0])
 
     return _calls(rng, baa, 2, (0.3, 0.9))
@@ -84,7 +88,14 @@ def cow(rng: Generator) -> Signal:
         n = samples(rng.uniform(1.0, 2.3))
         f0 = pitch * curve(n, [0, 0.3, 0.8, 1], [0.75, 1.0, 1.05, 0.8])
         shut, wide = formant * np.array([0.7, 1.7, 5.5]), formant * np.array([1.6, 3.0, 6.5])
-        sound = voice(rng, f0, (shut, wide), rng.uniform(0.7, 1.4), rng.uniform(0.02, 0.1), rng.uniform(0.0, 0.3))
+        sound = voice(
+            rng,
+            f0,
+            (shut, wide),
+            slope=rng.uniform(0.7, 1.4),
+            breath=rng.uniform(0.02, 0.1),
+            rough=rng.uniform(0.0, 0.3),
+        )
         return sound * curve(n, [0, 0.2, 0.85, 1], [0, 0.8, 1, 0])
 
     return _calls(rng, moo, 2, (0.4, 1.0))
@@ -98,7 +109,14 @@ def lion(rng: Generator) -> Signal:
         n = samples(rng.uniform(0.8, 2.2))
         f0 = pitch * curve(n, [0, 0.35, 1], [0.8, 1.25, 0.7])
         mouth = formant * np.array([1.0, 2.4, 4.5])
-        sound = voice(rng, f0, (mouth * 0.9, mouth), rng.uniform(0.5, 1.1), rng.uniform(0.3, 0.8), rng.uniform(0.3, 0.8))
+        sound = voice(
+            rng,
+            f0,
+            (mouth * 0.9, mouth),
+            slope=rng.uniform(0.5, 1.1),
+            breath=rng.uniform(0.3, 0.8),
+            rough=rng.uniform(0.3, 0.8),
+        )
         return sound * curve(n, [0, 0.25, 0.6, 1], [0, 1, 0.8, 0])
 
     return _calls(rng, roar, 3, (0.2, 0.7))
@@ -114,12 +132,16 @@ def donkey(rng: Generator) -> Signal:
         n = samples(rng.uniform(0.3, 0.6))
         f0 = pitch * (rng.uniform(2.0, 3.0) if high else 1.0) * curve(n, [0, 0.5, 1], [0.95, 1.05, 0.9])
         mouth = formant * np.array([1.0, 2.2, 3.5])
-        sound = voice(rng, f0, (mouth, mouth), 0.9, 0.5 if high else 0.15, 0.1 if high else 0.5)
+        sound = voice(
+            rng, f0, (mouth, mouth), slope=0.9, breath=0.5 if high else 0.15, rough=0.1 if high else 0.5
+        )
         level = rng.uniform(0.3, 0.6) if high else 1.0
         high = not high
         return sound * curve(n, [0, 0.15, 0.8, 1], [0, 1, 0.8, 0]) * level
 
-    return place(samples(4.0), [(float(at), bray()) for at in even_starts(rng, int(rng.integers(3, 8)), 0.55, 0.08)])
+    return place(
+        samples(4.0), [(float(at), bray()) for at in even_starts(rng, int(rng.integers(3, 8)), 0.55, 0.08)]
+    )
 
 
 def monkey(rng: Generator) -> Signal:
@@ -131,7 +153,12 @@ def monkey(rng: Generator) -> Signal:
     for at in even_starts(rng, int(rng.integers(4, 16)), 1.0 / rate, 0.15):
         n = samples(rng.uniform(0.4, 0.75) / rate)
         f0 = pitch * rng.uniform(0.85, 1.15) * curve(n, [0, 0.6, 1], [0.7, 1.2, 0.9])
-        pieces.append((float(at), voice(rng, f0, (formant, formant), 1.1, 0.15, rough) * np.hanning(n)))
+        pieces.append(
+            (
+                float(at),
+                voice(rng, f0, (formant, formant), slope=1.1, breath=0.15, rough=rough) * np.hanning(n),
+            )
+        )
     return place(samples(min(pieces[-1][0] + 0.3, 5.0)), pieces)
 
 
@@ -157,7 +184,9 @@ def chicken(rng: Generator) -> Signal:
     def cluck() -> Signal:
         n = samples(rng.uniform(0.3, 0.6) if rng.random() < 0.2 else rng.uniform(0.05, 0.12))
         f0 = pitch * rng.uniform(0.9, 1.2) * curve(n, [0, 0.4, 1], [0.8, 1.2, 0.9])
-        return voice(rng, f0, (mouth * 0.9, mouth), 0.8, 0.2, rng.uniform(0.0, 0.4)) * np.hanning(n)
+        return voice(
+            rng, f0, (mouth * 0.9, mouth), slope=0.8, breath=0.2, rough=rng.uniform(0.0, 0.4)
+        ) * np.hanning(n)
 
     return _calls(rng, cluck, 10, (0.06, 0.45))
 

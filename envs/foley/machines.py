@@ -51,7 +51,12 @@ def vacuum(rng: Generator) -> Signal:
     speed = curve(n, [0, rng.uniform(0.02, 0.2), 1], [rng.uniform(0.5, 1.0), 1.0, rng.uniform(0.95, 1.05)])
     whine = _motor(rng, log_uniform(rng, 180.0, 650.0) * speed * (1.0 + wander(rng, n, 3.0, 0.004)), 0.9)
     f = bins(n)
-    air = noise(rng, n, peaks(f, [log_uniform(rng, 500.0, 1500.0), rng.uniform(2000, 4500)], 1.2, 0.2) * band(f, 150, 9000, 1))
+    air = noise(
+        rng,
+        n,
+        peaks(f, [log_uniform(rng, 500.0, 1500.0), rng.uniform(2000, 4500)], 1.2, 0.2)
+        * band(f, 150, 9000, 1),
+    )
     return unit(air) * speed + rng.uniform(0.15, 0.7) * whine
 
 
@@ -73,7 +78,9 @@ def train(rng: Generator) -> Signal:
     """Wheels over rail joints, in pairs, in a broad rumble."""
     n = samples(rng.uniform(2.5, 5.4))
     f = bins(n)
-    rumble = noise(rng, n, tilt(f, rng.uniform(-5.0, -2.0)) * band(f, 50.0, 5000.0, 1)) * (1.0 + wander(rng, n, 8.0, 0.2))
+    rumble = noise(rng, n, tilt(f, rng.uniform(-5.0, -2.0)) * band(f, 50.0, 5000.0, 1)) * (
+        1.0 + wander(rng, n, 8.0, 0.2)
+    )
     period = rng.uniform(0.45, 1.1)
     pieces: list[tuple[float, Signal]] = []
     for at in even_starts(rng, int(n / SAMPLE_RATE / period) + 1, period, 0.04):
@@ -89,7 +96,9 @@ def cart(rng: Generator) -> Signal:
     f = bins(n)
     turn = 1.0 + rng.uniform(0.2, 0.6) * np.sin(2 * np.pi * rng.uniform(2.0, 7.0) * time_axis(n))
     roll = noise(rng, n, band(f, 60.0, log_uniform(rng, 250.0, 900.0), 1)) * turn
-    rattle = shape(crackles(rng, n, rng.uniform(15, 60), 0.02, 0.7), peaks(f, rng.uniform(300, 2500, 3), 0.4, 0.05, 0.9))
+    rattle = shape(
+        crackles(rng, n, rng.uniform(15, 60), 0.02, 0.7), peaks(f, rng.uniform(300, 2500, 3), 0.4, 0.05, 0.9)
+    )
     return (unit(roll) + rng.uniform(0.1, 0.6) * unit(rattle)) * curve(n, [0, 0.2, 0.8, 1], [0.2, 1, 1, 0.2])
 
 
@@ -109,7 +118,12 @@ def machine_fault(rng: Generator) -> Signal:
     starts = np.flatnonzero(np.diff(angle) < -0.5)
     hit = ring(rng, samples(0.3), metal, rng.uniform(0.01, 0.06, 6), 1.0)
     hits = place(n, [(int(s) / SAMPLE_RATE, hit * rng.uniform(0.5, 1.0)) for s in starts])
-    return rng.uniform(0.2, 0.6) * load + grind + rng.uniform(0.1, 0.7) * shriek + rng.uniform(0.3, 0.8) * unit(hits)
+    return (
+        rng.uniform(0.2, 0.6) * load
+        + grind
+        + rng.uniform(0.1, 0.7) * shriek
+        + rng.uniform(0.3, 0.8) * unit(hits)
+    )
 
 
 RENDERERS: dict[str, Callable[[Generator], Signal]] = {

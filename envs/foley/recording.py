@@ -1,10 +1,10 @@
-"""What a room and a microphone do to a sound, drawn at random so that a listener does not learn one of them."""
+"""What a room and a microphone do to a sound, drawn at random: a listener must not learn one of them."""
 
 import numpy as np
 from numpy.random import Generator
 
 from envs.clock import samples
-from envs.foley.synthesis import Signal, band, bins, decay, log_uniform, noise, padded, tilt
+from envs.foley.synthesis import Signal, band, bins, decay, log_uniform, noise, padded, shape, tilt
 from envs.scenario import Audio
 
 MIN_S = 0.3
@@ -23,7 +23,9 @@ def record(rng: Generator, x: Signal) -> Audio:
         float32 [m], 0.3 to 6 s, peak in (0.15, 1].
     """
     x = x[: samples(MAX_S)]
-    rt60_s = log_uniform(rng, 0.08, 1.2)
+    rt60_s = (
+        log_uniform(rng, 0.08, 1.2) if rng.random() < 0.7 else 0.0
+    )  # 0: close to the microphone, or outdoors
     tail = samples(min(0.4 * rt60_s, MAX_S - len(x) / samples(1.0)))
     n = max(len(x) + tail, samples(MIN_S))
     heard = _room_and_microphone(rng, x, n, rt60_s)
@@ -38,7 +40,7 @@ def _room_and_microphone(rng: Generator, x: Signal, n: int, rt60_s: float) -> Si
     """Convolve with a decaying-noise impulse response and colour the result: [n]."""
     f, m = bins(n), padded(n)
     spectrum = np.fft.rfft(x, m)
-    if rng.random() < 0.7:
+    if rt60_s > 0.0:
         length = min(samples(rt60_s), n)
         response = noise(rng, length) * decay(length, rt60_s / 6.9)
         response[: min(samples(0.003), length)] = 0.0  # the first echo comes after the direct sound
@@ -55,6 +57,7 @@ def _level(rng: Generator, x: Signal) -> Audio:
     x = x / (np.max(np.abs(x)) + 1e-12)
     if rng.random() < 0.25:
         x = np.tanh(x * rng.uniform(1.0, 4.0))
+        x = shape(x, band(bins(len(x)), 20.0, 20_000.0, 1))  # clipping uneven peaks leaves an offset
         x /= np.max(np.abs(x)) + 1e-12
     ramp = np.linspace(0.0, 1.0, samples(_FADE_S))
     x[: len(ramp)] *= ramp

@@ -21,6 +21,7 @@ from envs.foley.synthesis import (
     peaks,
     place,
     shape,
+    tilt,
     time_axis,
     tone,
     unit,
@@ -28,14 +29,27 @@ from envs.foley.synthesis import (
 )
 
 _VOWELS = np.array(
-    [[730, 1090, 2440], [270, 2290, 3010], [300, 870, 2240], [530, 1840, 2480], [570, 840, 2410], [640, 1190, 2390]]
+    [
+        [730, 1090, 2440],
+        [270, 2290, 3010],
+        [300, 870, 2240],
+        [530, 1840, 2480],
+        [570, 840, 2410],
+        [640, 1190, 2390],
+    ]
 )  # formants of an adult in Hz (Peterson and Barney, 1952)
 
 
 def voice(
-    rng: Generator, f0: Signal, formants: tuple[Signal, Signal], slope: float, breath: float, rough: float = 0.0
+    rng: Generator,
+    f0: Signal,
+    formants: tuple[Signal, Signal],
+    *,
+    slope: float,
+    breath: float,
+    rough: float = 0.0,
 ) -> Signal:
-    """Return a voiced sound: a pulse train with breath noise through formants that move from one set to another.
+    """Return a voiced sound: a pulse train with breath noise through formants that move.
 
     Args:
         rng: Source of jitter, breath and roughness.
@@ -54,7 +68,9 @@ def voice(
     source = source + breath * noise(rng, n)
     f = bins(n)
     width = rng.uniform(0.08, 0.2)
-    return unit(glide(source, peaks(f, formants[0], width), peaks(f, formants[1], width), curve(n, [0, 1], [0, 1])))
+    return unit(
+        glide(source, peaks(f, formants[0], width), peaks(f, formants[1], width), curve(n, [0, 1], [0, 1]))
+    )
 
 
 def baby_cry(rng: Generator) -> Signal:
@@ -77,12 +93,18 @@ def baby_cry(rng: Generator) -> Signal:
 
 def _wail(rng: Generator, n: int, pitch: float, formant: float, harsh: bool) -> Signal:
     peak_at = rng.uniform(0.15, 0.5)
-    contour = curve(n, [0, peak_at, 0.85, 1], [rng.uniform(0.7, 0.95), 1.15, rng.uniform(0.85, 1.05), 0.7])
+    contour = curve(
+        n,
+        [0, peak_at, 0.85, 1],
+        [rng.uniform(0.7, 0.95), rng.uniform(1.05, 1.35), rng.uniform(0.8, 1.05), 0.7],
+    )
     f0 = pitch * contour * (1.0 + rng.uniform(0, 0.03) * np.sin(2 * np.pi * rng.uniform(5, 9) * time_axis(n)))
     rough = rng.uniform(0.2, 0.7) if harsh and rng.random() < 0.7 else 0.0
     first = formant * np.array([0.9, 2.7, 4.4])
     last = formant * np.array([rng.uniform(0.7, 1.2), rng.uniform(2.2, 2.9), 4.2])
-    sound = voice(rng, f0, (first, last), rng.uniform(0.5, 1.2), rng.uniform(0.01, 0.08), rough)
+    sound = voice(
+        rng, f0, (first, last), slope=rng.uniform(0.8, 1.7), breath=rng.uniform(0.01, 0.08), rough=rough
+    )
     tremor = 1.0 + wander(rng, n, 12.0, 0.12)
     return sound * tremor * curve(n, [0, 0.08, 0.7, 1], [0, 1, rng.uniform(0.6, 1), 0])
 
@@ -101,9 +123,13 @@ def _laugh(rng: Generator, pitch: float, formant: float, slope: tuple[float, flo
         phrase_pitch = pitch * rng.uniform(0.85, 1.2)
         for step in range(count):
             n = samples(rng.uniform(0.45, 0.75) / rate)
-            f0 = phrase_pitch * (1.0 - 0.025 * step) * curve(n, [0, 0.3, 1], [1.05, rng.uniform(1.1, 1.3), 0.85])
+            f0 = (
+                phrase_pitch
+                * (1.0 - 0.025 * step)
+                * curve(n, [0, 0.3, 1], [1.05, rng.uniform(1.1, 1.3), 0.85])
+            )
             ha = formant * np.array([1.0, rng.uniform(1.8, 2.4), 3.6])
-            burst = voice(rng, f0, (ha, ha * 0.92), rng.uniform(*slope), rng.uniform(0.1, 0.4))
+            burst = voice(rng, f0, (ha, ha * 0.92), slope=rng.uniform(*slope), breath=rng.uniform(0.03, 0.2))
             pieces.append((at, burst * np.hanning(n) ** 0.7 * rng.uniform(0.6, 1.0) * 0.94**step))
             at += 1.0 / rate
         at += rng.uniform(0.15, 0.6)
@@ -114,7 +140,7 @@ def _laugh(rng: Generator, pitch: float, formant: float, slope: tuple[float, flo
 
 def baby_laugh(rng: Generator) -> Signal:
     """Quick soft "ha" syllables, four to six a second, at a child's pitch."""
-    return _laugh(rng, log_uniform(rng, 260.0, 560.0), rng.uniform(750.0, 1150.0), (1.4, 2.4))
+    return _laugh(rng, log_uniform(rng, 260.0, 560.0), rng.uniform(750.0, 1150.0), (1.8, 3.0))
 
 
 def laughter(rng: Generator) -> Signal:
@@ -127,7 +153,11 @@ def _cough(rng: Generator, size: float, pitch: float) -> Signal:
     n = samples(rng.uniform(0.2, 0.42))
     t = time_axis(n)
     formants = size * np.array([rng.uniform(450, 750), rng.uniform(1200, 1700), rng.uniform(2500, 3000)])
-    rush = noise(rng, n, peaks(bins(n), formants, rng.uniform(0.2, 0.5), rng.uniform(0.04, 0.15)))
+    f = bins(n)
+    mouth = peaks(f, formants, rng.uniform(0.2, 0.5), rng.uniform(0.04, 0.15)) * tilt(
+        f, rng.uniform(-6.0, -1.0)
+    )
+    rush = noise(rng, n, mouth)
     burst = np.exp(-t / rng.uniform(0.012, 0.03))
     tail = np.exp(-t / rng.uniform(0.05, 0.1))
     sound = rush * (burst + rng.uniform(0.2, 0.5) * tail) * (1.0 - np.exp(-t / 0.0015))
@@ -135,7 +165,14 @@ def _cough(rng: Generator, size: float, pitch: float) -> Signal:
         start = rng.uniform(0.02, 0.12)
         m = n - samples(start)
         f0 = pitch * curve(m, [0, 1], [rng.uniform(1.0, 1.3), rng.uniform(0.6, 0.9)])
-        close = voice(rng, f0, (formants, formants * 0.9), rng.uniform(0.8, 1.6), 0.3, rng.uniform(0.0, 0.5))
+        close = voice(
+            rng,
+            f0,
+            (formants, formants * 0.9),
+            slope=rng.uniform(0.8, 1.6),
+            breath=0.3,
+            rough=rng.uniform(0.0, 0.5),
+        )
         sound[n - m :] += close * np.hanning(2 * m)[m:] * rng.uniform(0.2, 0.9)
     return unit(sound) * curve(n, [0, 0.9, 1], [1, 1, 0])
 
@@ -176,7 +213,14 @@ def scream(rng: Generator) -> Signal:
         n = samples(log_uniform(rng, 0.8, 2.4))
         f0 = pitch * curve(n, [0, 0.12, 0.75, 1], [rng.uniform(0.5, 0.85), 1, rng.uniform(0.85, 1.1), 0.7])
         mouth = np.array([rng.uniform(900, 1300), rng.uniform(1600, 2100), rng.uniform(2800, 3600)])
-        sound = voice(rng, f0, (mouth, mouth * rng.uniform(0.9, 1.1)), rng.uniform(0.1, 0.7), 0.12, rng.uniform(0.3, 0.8))
+        sound = voice(
+            rng,
+            f0,
+            (mouth, mouth * rng.uniform(0.9, 1.1)),
+            slope=rng.uniform(0.1, 0.7),
+            breath=0.12,
+            rough=rng.uniform(0.3, 0.8),
+        )
         pieces.append((at, sound * curve(n, [0, 0.05, 0.8, 1], [0, 1, 0.8, 0]) * rng.uniform(0.7, 1.0)))
         at += n / samples(1.0) + rng.uniform(0.1, 0.4)
     return place(samples(min(at, 5.2)), pieces)
@@ -196,7 +240,7 @@ def _talker(rng: Generator, n: int) -> Signal:
             at += m / samples(1.0)
         first, last = _VOWELS[rng.integers(len(_VOWELS), size=2)] * tract
         f0 = pitch * rng.uniform(0.85, 1.25) * curve(length, [0, 1], [1.05, rng.uniform(0.85, 1.05)])
-        syllable = voice(rng, f0, (first, last), slope, 0.04) * np.hanning(length) ** 0.6
+        syllable = voice(rng, f0, (first, last), slope=slope, breath=0.04) * np.hanning(length) ** 0.6
         pieces.append((at, syllable * rng.uniform(0.4, 1.0)))
         at += length / samples(1.0) + (rng.uniform(0.2, 0.5) if rng.random() < 0.12 else 0.0)
     return place(n, pieces)
@@ -205,7 +249,9 @@ def _talker(rng: Generator, n: int) -> Signal:
 def speech_babble(rng: Generator) -> Signal:
     """One to three people talking, syllable by syllable, without words."""
     n = samples(rng.uniform(1.2, 4.5))
-    return np.sum([_talker(rng, n) * log_uniform(rng, 0.3, 1.0) for _ in range(int(rng.integers(1, 4)))], axis=0)
+    return np.sum(
+        [_talker(rng, n) * log_uniform(rng, 0.3, 1.0) for _ in range(int(rng.integers(1, 4)))], axis=0
+    )
 
 
 def applause(rng: Generator) -> Signal:
@@ -219,7 +265,7 @@ def applause(rng: Generator) -> Signal:
 
 
 def whistling(rng: Generator) -> Signal:
-    """A person whistles a tune: nearly pure tones of 0.7-2.2 kHz that step and slide, with a little breath."""
+    """A person whistles a tune: nearly pure tones of 0.7-2.2 kHz that step and slide, with some breath."""
     base = log_uniform(rng, 700.0, 1400.0)
     steps = base * 2.0 ** (rng.choice([0, 2, 4, 5, 7, 9, 12], size=int(rng.integers(3, 10))) / 12.0)
     lengths = rng.choice([0.15, 0.3, 0.45], size=len(steps)) * rng.uniform(0.8, 1.3)
@@ -243,7 +289,9 @@ def snoring(rng: Generator) -> Signal:
         n = samples(rng.uniform(0.8, 1.5))
         f0 = flutter * (1.0 + wander(rng, n, 10.0, 0.08))
         mouth = formant * np.array([1.0, 2.4, 4.6])
-        rattle = voice(rng, f0, (mouth, mouth * 1.1), rng.uniform(0.2, 0.8), rng.uniform(0.1, 0.4))
+        rattle = voice(
+            rng, f0, (mouth, mouth * 1.1), slope=rng.uniform(0.2, 0.8), breath=rng.uniform(0.1, 0.4)
+        )
         pieces.append((float(at), rattle * np.hanning(n)))
         out = _breath(rng, rng.uniform(0.6, 1.0), 1200.0)
         pieces.append((float(at) + n / samples(1.0) + 0.2, out * rng.uniform(0.03, 0.15)))
@@ -255,7 +303,9 @@ def groan(rng: Generator, seconds: float) -> Signal:
     n = samples(seconds)
     f0 = log_uniform(rng, 130.0, 380.0) * curve(n, [0, 0.2, 1], [0.9, 1.2, 0.7])
     first, last = _VOWELS[[0, 4]] * rng.uniform(0.95, 1.2)
-    return voice(rng, f0, (first, last), rng.uniform(0.7, 1.3), 0.1, rng.uniform(0.0, 0.4)) * decay(n, seconds / 2)
+    return voice(
+        rng, f0, (first, last), slope=rng.uniform(0.7, 1.3), breath=0.1, rough=rng.uniform(0.0, 0.4)
+    ) * decay(n, seconds / 2)
 
 
 RENDERERS: dict[str, Callable[[Generator], Signal]] = {

@@ -1,0 +1,257 @@
+"""Pictures of an episode: spectrogram, events, cue windows, decisions, replies and reward on one time axis."""
+
+from collections.abc import Iterable
+from io import StringIO
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.clock import CHUNK_S
+from envs.episode import RESPOND, TOKENS, WAIT
+from envs.log_mel import log_mel, mel_bin_of
+from envs.scenario import Event, Scenario
+from envs.trace import Reply, StepRecord, Trace
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+DPI = 100  # pixels an inch of `render_trace`
+_INK, _FAINT, _RULE = "#22303c", "#7b8794", "#dfe4e8"
+_RESPOND, _IGNORE = "#d1495b", "#a9b4bf"  # sounds that deserve a reply, and those that do not
+_ANSWER, _ALARM = "#1f7a8c", "#e08e2b"  # replies that answer a cue, and those that answer nothing
+_FONT = 8.5  # points
+_ROLES = ("foreground", "background", "ambient")
+
+
+def draw_trace(scenario: Scenario, trace: Trace, width: float = 14.0, height: float = 8.0) -> "Figure":
+    """Return a matplotlib figure of an episode, finished or not; needs no display and touches no global state.
+
+    Args:
+        scenario: The scenario played, for its waveform.
+        trace: What happened; where it holds no probabilities, the decisions alone are drawn.
+        width: In inches.
+        height: In inches.
+    """
+    from matplotlib.figure import Figure  # noqa: PLC0415 - `import envs` stays light
+
+    lanes = _event_lanes(trace.events)
+    second_width = max(width - 1.6, 1.0) / max(scenario.duration_s, CHUNK_S)  # inches
+    rows = _reply_rows(trace.replies, scenario.duration_s, second_width)
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    figure.get_layout_engine().set(hspace=0.03, h_pad=0.05)  # type: ignore[union-attr]
+    heights = (3.4, 0.42 * (max(lanes) + 2 if lanes else 2), 1.5, 0.45 * (max(rows, default=0) + 1), 1.3)
+    spectrum, events, decisions, replies, reward = figure.subplots(5, 1, sharex=True, height_ratios=heights)
+    _draw_spectrogram(spectrum, scenario)
+    _draw_events(events, trace, lanes, second_width)
+    _draw_decisions(decisions, trace)
+    _draw_replies(replies, trace, rows, second_width)
+    _draw_reward(reward, trace)
+    for axes in (events, decisions, replies, reward):
+        _quieten(axes, trace)
+    reward.set_xlim(0, scenario.duration_s)
+    reward.set_xlabel("seconds", color=_FAINT, fontsize=_FONT)
+    _draw_title(figure, trace)
+    return figure
+
+
+def render_trace(scenario: Scenario, trace: Trace, width: int = 1400, height: int = 800) -> NDArray[np.uint8]:
+    """Return a picture of the episode so far: uint8 [height, width, 3]."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - `import envs` stays light
+
+    canvas = FigureCanvasAgg(draw_trace(scenario, trace, width / DPI, height / DPI))
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def figure_svg(scenario: Scenario, trace: Trace) -> str:
+    """Return the same picture as an SVG document that holds no date: same episode, same text."""
+    from matplotlib import rc_context  # noqa: PLC0415 - `import envs` stays light
+
+    document = StringIO()
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "soundflow"}):
+        draw_trace(scenario, trace).savefig(document, format="svg", metadata={"Date": None})
+    return document.getvalue()
+
+
+def render_ansi(scenario: Scenario, trace: Trace) -> str:
+    """Return the episode so far as text: a line of sounds, one of actions, then the replies and the reward.
+
+    One character is one chunk. Sounds: ``!`` deserves a reply, ``-`` does not. Actions: ``.`` waits, ``R`` responds,
+    ``~`` goes on, ``x`` did not fit.
+    """
+    sounds = ["."] * scenario.num_chunks
+    for event in scenario.events:
+        if event.role == "foreground":
+            last = min(int(event.end_s / CHUNK_S), scenario.num_chunks - 1)
+            for i in range(int(event.onset_s / CHUNK_S), last + 1):
+                sounds[i] = "!" if event.decision == "RESPOND" else "-"
+    actions = ["x" if step.invalid else ".R~"[step.kind] for step in trace.steps]
+    said = [f"{r.start_s:6.1f} s  {_describe(r, trace)}: {r.text or '...'}" for r in trace.replies]
+    return "\n".join(
+        [f"sound  {''.join(sounds)}", f"agent  {''.join(actions)}", *said, f"reward {trace.total_reward:+.2f}"]
+    )
+
+
+def _describe(reply: Reply, trace: Trace) -> str:
+    """Return what a reply answers and how late it is."""
+    if reply.cue is None:
+        return "false alarm"
+    cue = trace.cues[reply.cue]
+    return f"answers {cue.label.replace('_', ' ')} {reply.start_s - cue.ready_s:+.1f} s"
+
+
+def _event_lanes(events: Iterable[Event]) -> list[int]:
+    """Return a lane for each event, so that none lie on each other and the roles stand one below the other."""
+    events = list(events)
+    lanes = [0] * len(events)
+    base = 0
+    for role in _ROLES:
+        free_s: list[float] = []  # when each lane of this role is free again
+        for index in sorted(range(len(events)), key=lambda i: events[i].onset_s):
+            event = events[index]
+            if event.role != role:
+                continue
+            lane = next((k for k, end in enumerate(free_s) if end <= event.onset_s + 1e-6), len(free_s))
+            free_s[lane : lane + 1] = [event.end_s]
+            lanes[index] = base + lane
+        base += len(free_s)
+    return lanes
+
+
+def _reply_rows(replies: Iterable[Reply], duration_s: float, second_width: float) -> list[int]:
+    """Return a row for each reply, so that their texts do not run into each other."""
+    rows: list[int] = []
+    free_s: list[float] = []
+    for reply in replies:
+        left, right = _text_span(reply, duration_s, second_width)
+        row = next((k for k, end in enumerate(free_s) if end <= left), len(free_s))
+        free_s[row : row + 1] = [right + 0.3]
+        rows.append(row)
+    return rows
+
+
+def _text_span(reply: Reply, duration_s: float, second_width: float) -> tuple[float, float]:
+    """Return from when to when a reply's text is drawn: from its start, or ending with the picture."""
+    length_s = _text_width(reply.text) / second_width + 0.2
+    left = max(min(reply.start_s, duration_s - length_s), 0.0)
+    return left, max(left + length_s, reply.end_s or 0.0)
+
+
+def _text_width(text: str) -> float:
+    """Return about how many inches a text takes in the picture's font."""
+    return len(text) * _FONT * 0.56 / 72
+
+
+def _draw_title(figure: "Figure", trace: Trace) -> None:
+    from matplotlib.patches import Patch  # noqa: PLC0415 - `import envs` stays light
+
+    answered = sum(r.cue is not None for r in trace.replies)
+    figure.suptitle(
+        f"{trace.ability}, scenario {trace.seed}:  {answered} of {len(trace.cues)} cues answered, "
+        f"{len(trace.replies) - answered} false alarms, reward {trace.total_reward:+.2f}",
+        x=0.012, ha="left", fontsize=12, color=_INK,
+    )  # fmt: skip
+    patches = [
+        Patch(color=_RESPOND, label="deserves a reply"),
+        Patch(color=_IGNORE, label="does not"),
+        Patch(color=_ANSWER, label="answer"),
+        Patch(color=_ALARM, label="false alarm"),
+    ]
+    figure.legend(
+        handles=patches, loc="upper right", ncols=4, frameon=False, fontsize=_FONT, labelcolor=_INK,
+        handlelength=1.0, handleheight=0.8, columnspacing=1.4,
+    )  # fmt: skip
+
+
+def _draw_spectrogram(axes: "Axes", scenario: Scenario) -> None:
+    frames = log_mel(scenario.audio)
+    low, high = np.percentile(frames, (3, 99.8))
+    axes.imshow(
+        frames.T, origin="lower", aspect="auto", cmap="magma", vmin=low, vmax=max(high, low + 1e-3),
+        extent=(0.0, scenario.duration_s, -0.5, frames.shape[1] - 0.5), interpolation="bilinear",
+    )  # fmt: skip
+    hertz = np.array([250.0, 500.0, 1000.0, 2000.0, 4000.0])
+    axes.set_yticks(mel_bin_of(hertz), [f"{h / 1000:g}" for h in hertz])
+    axes.set_ylabel("kHz", color=_FAINT, fontsize=_FONT)
+    axes.tick_params(labelsize=_FONT, colors=_FAINT, length=0)
+    axes.spines[:].set_visible(False)
+
+
+def _draw_events(axes: "Axes", trace: Trace, lanes: list[int], second_width: float) -> None:
+    """Draw a bar for each event and, above them, each cue's window: hatched until ready, solid until its deadline."""
+    for cue in trace.cues:
+        axes.barh(-1, cue.ready_s - cue.onset_s, left=cue.onset_s, height=0.5, color=_RESPOND, alpha=0.25, lw=0)
+        axes.barh(-1, cue.deadline_s - cue.ready_s, left=cue.ready_s, height=0.5, color=_RESPOND, alpha=0.55, lw=0)
+        axes.plot([cue.ready_s] * 2, [-1.4, -0.6], color=_INK, linewidth=1.4)
+        axes.axvspan(cue.onset_s, cue.deadline_s, color=_RESPOND, alpha=0.06, lw=0)
+    for event, lane in zip(trace.events, lanes, strict=True):
+        wanted = event.decision == "RESPOND"
+        shade = 1.0 if event.role == "foreground" else 0.55
+        axes.barh(
+            lane, event.duration_s, left=event.onset_s, height=0.74, lw=0,
+            color=_RESPOND if wanted else _IGNORE, alpha=shade,
+        )  # fmt: skip
+        label = event.label.replace("_", " ")
+        inside = _text_width(label) < event.duration_s * second_width
+        axes.text(
+            event.onset_s + (0.08 if inside else 0.0), lane, label, va="center", fontsize=_FONT, clip_on=True,
+            color="white" if wanted and inside else _INK, weight="bold" if wanted else "normal",
+        )  # fmt: skip
+    by_role = {e.role: lane for e, lane in sorted(zip(trace.events, lanes, strict=True), key=lambda x: -x[1])}
+    axes.set_yticks([-1, *by_role.values()], ["reply window", *by_role])
+    axes.set_ylim(max(lanes, default=0) + 0.6, -1.6)
+
+
+def _draw_decisions(axes: "Axes", trace: Trace) -> None:
+    """Draw the probability of a response after each chunk, and below it what was done."""
+    if any(p is not None for p in trace.probabilities):
+        times = CHUNK_S * (np.arange(len(trace.probabilities)) + 1)
+        values = np.array([np.nan if p is None else p for p in trace.probabilities])
+        axes.fill_between(times, 0, values, color=_ANSWER, alpha=0.15, lw=0)
+        axes.plot(times, values, color=_ANSWER, marker="o", markersize=2.8, linewidth=1.2)
+        axes.axhline(0.5, color=_FAINT, linewidth=0.8, linestyle=(0, (2, 3)))
+    for index, step in enumerate(trace.steps):
+        axes.barh(-0.2, CHUNK_S * 0.86, left=(index + 0.07) * CHUNK_S, height=0.2, color=_colour(step), lw=0)
+    axes.set_yticks([-0.2, 0, 0.5, 1], ["decision", "0", "P(response)  0.5", "1"])
+    axes.set_ylim(-0.36, 1.06)
+
+
+def _colour(step: StepRecord) -> str:
+    if step.invalid:
+        return _ALARM
+    return {WAIT: _RULE, RESPOND: _INK, TOKENS: _FAINT}[step.kind]
+
+
+def _draw_replies(axes: "Axes", trace: Trace, rows: list[int], second_width: float) -> None:
+    duration_s = trace.num_chunks * CHUNK_S
+    for reply, row in zip(trace.replies, rows, strict=True):
+        colour = _ALARM if reply.cue is None else _ANSWER
+        end = len(trace.steps) * CHUNK_S if reply.end_s is None else reply.end_s
+        axes.barh(row, end - reply.start_s, left=reply.start_s, height=0.8, color=colour, alpha=0.28, lw=0)
+        axes.plot([reply.start_s] * 2, [row - 0.4, row + 0.4], color=colour, linewidth=2.5)
+        left, _ = _text_span(reply, duration_s, second_width)
+        axes.text(left + 0.12, row, reply.text, va="center", fontsize=_FONT, color=_INK, clip_on=True)
+    axes.set_yticks([0], ["replies"])
+    axes.set_ylim(max(rows, default=0) + 0.6, -0.6)
+
+
+def _draw_reward(axes: "Axes", trace: Trace) -> None:
+    total = np.cumsum([0.0, *(step.reward for step in trace.steps)])
+    times = CHUNK_S * np.arange(len(total))
+    axes.axhline(0, color=_RULE, linewidth=1)
+    axes.fill_between(times, 0, total, step="post", color=_INK, alpha=0.08, lw=0)
+    axes.step(times, total, where="post", color=_INK, linewidth=1.4)
+    axes.set_ylabel("reward so far", color=_FAINT, fontsize=_FONT)
+    axes.margins(y=0.15)
+
+
+def _quieten(axes: "Axes", trace: Trace) -> None:
+    """Leave of the frame only what carries information, and mark where each reply begins in every panel."""
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set_color(_RULE)
+    axes.tick_params(labelsize=_FONT, colors=_FAINT, length=0)
+    for reply in trace.replies:
+        colour = _ALARM if reply.cue is None else _ANSWER
+        axes.axvline(reply.start_s, color=colour, linewidth=0.8, alpha=0.6, zorder=0)

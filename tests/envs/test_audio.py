@@ -1,0 +1,115 @@
+"""Any file becomes 16 kHz mono; what cannot be used is named, in whole files and in streams alike."""
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+
+from envs.audio import read_audio, stream_chunks, write_wav
+from envs.clock import CHUNK_SAMPLES, SAMPLE_RATE
+from envs.errors import AudioError
+
+
+def tone(seconds: float, rate: int, hertz: float = 440.0) -> np.ndarray:
+    return (0.5 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
+
+
+@pytest.mark.parametrize("rate", [8_000, 16_000, 22_050, 44_100, 48_000])
+@pytest.mark.parametrize("channels", [1, 2, 6])
+def test_any_rate_and_channels_become_16_khz_mono(tmp_path: Path, rate: int, channels: int) -> None:
+    path = tmp_path / "a.wav"
+    sf.write(path, np.repeat(tone(1.3, rate)[:, None], channels, axis=1), rate, subtype="FLOAT")
+    audio = read_audio(path)
+    assert audio.dtype == np.float32
+    assert abs(len(audio) - 1.3 * SAMPLE_RATE) <= 2
+    expected = tone(1.3, SAMPLE_RATE)
+    middle = slice(2_000, 18_000)
+    assert np.abs(audio[middle] - expected[middle]).max() < 0.01
+
+
+@pytest.mark.parametrize("name", ["a.flac", "a.ogg", "a.mp3", "a.aiff"])
+def test_formats(tmp_path: Path, name: str) -> None:
+    sf.write(tmp_path / name, tone(1.0, 44_100), 44_100)
+    assert abs(len(read_audio(tmp_path / name)) - SAMPLE_RATE) < 0.1 * SAMPLE_RATE
+
+
+@pytest.mark.parametrize(("rate", "seconds"), [(16_000, 10.03), (44_100, 21.7), (8_000, 0.1)])
+def test_stream_equals_whole_file(tmp_path: Path, rate: int, seconds: float) -> None:
+    path = tmp_path / "a.wav"
+    sf.write(path, np.stack([tone(seconds, rate), tone(seconds, rate, 900)], axis=1), rate)
+    chunks = list(stream_chunks(path))
+    assert all(len(chunk) == CHUNK_SAMPLES and chunk.dtype == np.float32 for chunk in chunks)
+    whole = read_audio(path)
+    joined = np.concatenate(chunks)
+    assert len(chunks) == -(-len(whole) // CHUNK_SAMPLES)
+    np.testing.assert_array_equal(joined[: len(whole)], whole)
+    assert not joined[len(whole) :].any()
+
+
+def test_overloud_samples_are_clipped(tmp_path: Path) -> None:
+    sf.write(tmp_path / "a.wav", 5 * tone(0.5, 16_000), 16_000, subtype="FLOAT")
+    assert np.abs(read_audio(tmp_path / "a.wav")).max() == 1.0
+
+
+def test_nan_is_named_with_its_second(tmp_path: Path) -> None:
+    audio = tone(40, 16_000)
+    audio[round(33.25 * 16_000)] = np.nan
+    sf.write(tmp_path / "bad.wav", audio, 16_000, subtype="FLOAT")
+    with pytest.raises(AudioError, match=r"bad\.wav.*33\.250 s"):
+        read_audio(tmp_path / "bad.wav")
+    with pytest.raises(AudioError, match=r"bad\.wav.*33\.250 s"):
+        list(stream_chunks(tmp_path / "bad.wav"))
+
+
+def test_missing_empty_and_foreign_files(tmp_path: Path) -> None:
+    (tmp_path / "text.wav").write_text("this is no audio")
+    (tmp_path / "nothing.wav").write_bytes(b"")
+    (tmp_path / "bare.raw").write_bytes(bytes(100))
+    sf.write(tmp_path / "empty.wav", np.zeros(0, np.float32), 16_000)
+    for name, message in [
+        ("gone.wav", "no such audio file"),
+        (".", "no such audio file"),
+        ("text.wav", "not audio"),
+        ("nothing.wav", "not audio"),
+        ("bare.raw", "without a header"),
+        ("empty.wav", "no samples"),
+    ]:
+        with pytest.raises(AudioError, match=message):
+            read_audio(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac"])
+def test_truncated_files(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    sf.write(path, np.random.default_rng(0).uniform(-0.5, 0.5, 160_000), 16_000)
+    path.write_bytes(path.read_bytes()[:100_000])
+    with pytest.raises(AudioError, match=name):
+        read_audio(path)
+
+
+def test_wav_from_a_pipe_has_no_size_and_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "pipe.wav"
+    sf.write(path, tone(1.0, 16_000), 16_000, subtype="PCM_16")
+    raw = bytearray(path.read_bytes())
+    place = raw.index(b"data") + 4
+    raw[place : place + 4] = struct.pack("<I", 0xFFFFFFFF)
+    path.write_bytes(bytes(raw))
+    assert len(read_audio(path)) == SAMPLE_RATE
+
+
+def test_length_is_capped(tmp_path: Path) -> None:
+    sf.write(tmp_path / "long.flac", np.zeros(16_000 * 30, np.int16), 16_000)
+    with pytest.raises(AudioError, match=r"long\.flac.*at most 10 s"):
+        read_audio(tmp_path / "long.flac", max_seconds=10)
+    assert len(list(stream_chunks(tmp_path / "long.flac"))) == 75
+
+
+def test_write_wav_leaves_nothing_half_written(tmp_path: Path) -> None:
+    audio = tone(0.5, 16_000)
+    write_wav(tmp_path / "a.wav", audio)
+    np.testing.assert_allclose(read_audio(tmp_path / "a.wav"), audio, atol=1e-4)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.wav"]
+    with pytest.raises(AudioError, match="cannot be written"):
+        write_wav(tmp_path / "no" / "folder.wav", audio)

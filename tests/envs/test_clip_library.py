@@ -1,0 +1,205 @@
+"""Folders of recordings: read or refused by name, split without leaks, drawn in balance, dealt completely."""
+
+import csv
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from envs.clip_library import COLUMNS, ClipLibrary, Recording
+from envs.errors import AudioError, ManifestError, ScenarioError
+from envs.planning import deal
+from envs.proactive import DealtScenarios, ProactiveScenarios
+from envs.scenario import Answer, Clip
+
+SHARED = Path(__file__).parents[3] / "shared" / "audio"
+Rows = list[dict[str, str]]
+
+
+def row(
+    path: str, label: str = "dog", decision: str = "IGNORE", recording: str = "", speaker: str = ""
+) -> dict[str, str]:
+    values = (path, label, f"a {label}", "Test", decision, recording, speaker, "1.0", "here", "CC0")
+    return dict(zip(COLUMNS, values, strict=True))
+
+
+def write_folder(folder: Path, rows: Rows, columns: tuple[str, ...] = COLUMNS) -> Path:
+    for i, r in enumerate(rows):
+        path = folder / r["path"]
+        if path.suffix == ".wav" and not path.exists():
+            path.parent.mkdir(exist_ok=True)
+            audio = np.random.default_rng(i).uniform(-0.4, 0.4, 16_000)
+            sf.write(path, audio, 16_000)
+    with (folder / "manifest.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+    return folder
+
+
+def test_a_folder_becomes_clips(tmp_path: Path) -> None:
+    rows = [row("a.wav", "alarm", "RESPOND", "r1"), row("sub/b.wav"), row("c.wav", "digit_1", "", "", "ann")]
+    library = ClipLibrary.from_folder(write_folder(tmp_path, rows))
+    assert len(library) == 3
+    assert library.labels == ("alarm", "digit_1", "dog")
+    alarm = library.draw(np.random.default_rng(0), "RESPOND")
+    assert alarm.answer is not None
+    assert (alarm.origin, alarm.recording) == ("a.wav", "r1")
+    assert np.abs(alarm.audio).max() == 1
+    blank = library.draw(np.random.default_rng(0), "IGNORE", "digit_1")  # nobody asked for a reply
+    assert (blank.decision, blank.answer) == ("IGNORE", None)
+    with pytest.raises(ScenarioError, match="did you mean 'dog'"):
+        library.draw(np.random.default_rng(0), "IGNORE", "dig")
+
+
+BAD_ROWS = [
+    ([row("a.wav", decision="MAYBE")], r"manifest\.csv, line 2: decision is 'MAYBE', expected RESPOND"),
+    ([row("a.wav"), row("gone.flac")], r"manifest\.csv, line 3: path 'gone\.flac' names no file"),
+    ([row("../outside.wav")], r"line 2: path '\.\./outside\.wav' leads out"),
+    ([row("")], r"line 2: path '' names no file"),
+    ([row("a.wav", label="")], "line 2: label is blank"),
+    ([row("a.wav"), row("a.wav", recording="r")], "line 3: path 'a.wav' is listed before, on line 2"),
+    ([], "names no clips"),
+]
+
+
+@pytest.mark.parametrize(("rows", "message"), BAD_ROWS)
+def test_bad_rows_are_named(tmp_path: Path, rows: Rows, message: str) -> None:
+    (tmp_path / "clips").mkdir()
+    with pytest.raises(ManifestError, match=message):
+        ClipLibrary.from_folder(write_folder(tmp_path / "clips", rows))
+
+
+def test_bad_manifests_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match="no such folder"):
+        ClipLibrary.from_folder(tmp_path / "nowhere")
+    with pytest.raises(
+        ManifestError, match=r"manifest\.csv: no such manifest; it needs the columns path, label"
+    ):
+        ClipLibrary.from_folder(tmp_path)
+    without = (*COLUMNS[:5], "recordings", *COLUMNS[6:])
+    with pytest.raises(ManifestError, match="no column 'recording'; did you mean 'recordings'"):
+        ClipLibrary.from_folder(write_folder(tmp_path, [row("a.wav")], without))
+    (tmp_path / "manifest.csv").write_bytes(b"\xff\xfe\x00path")
+    with pytest.raises(ManifestError, match="UTF-8"):
+        ClipLibrary.from_folder(tmp_path)
+    (tmp_path / "manifest.csv").write_text(",".join(COLUMNS) + "\na.wav,dog\n")
+    with pytest.raises(ManifestError, match="line 2: has more or fewer fields"):
+        ClipLibrary.from_folder(tmp_path)
+
+
+@pytest.mark.parametrize("fault", ["nan", "corrupt", "empty", "silent"])
+def test_an_unusable_clip_is_an_error_and_never_skipped(tmp_path: Path, fault: str) -> None:
+    folder = write_folder(tmp_path, [row("good.wav"), row("bad.wav", decision="RESPOND")])
+    audio = np.zeros(16_000, np.float32)
+    if fault == "nan":
+        audio[500] = np.nan
+    if fault == "corrupt":
+        (folder / "bad.wav").write_bytes(b"RIFF but not really")
+    else:
+        sf.write(folder / "bad.wav", audio[: 0 if fault == "empty" else None], 16_000, subtype="FLOAT")
+    with pytest.raises(AudioError, match=r"bad\.wav"):
+        ClipLibrary.from_folder(folder)
+
+
+ANSWER = Answer(("I hear it.",), ("hear",), 1.0, "iii", "safety_signal", 0.5)
+AUDIO = np.full(3_200, 0.5, np.float32)
+
+
+def recording(index: int, label: str, group: str = "", speaker: str = "", source: str = "s") -> Recording:
+    respond = label < "m"
+    clip = Clip(
+        AUDIO,
+        label,
+        label,
+        "Test",
+        "RESPOND" if respond else "IGNORE",
+        f"{index}",
+        ANSWER if respond else None,
+        group,
+    )
+    return Recording(clip, speaker, source)
+
+
+tied = st.tuples(
+    st.sampled_from("amxyz"), st.sampled_from(["", *"0123456789"]), st.sampled_from(["", *"pqrst"])
+)
+
+
+@given(st.lists(tied, min_size=1, max_size=40), st.floats(0.1, 0.9), st.integers(0, 1000))
+@settings(max_examples=50, deadline=None)
+def test_nothing_stands_on_both_sides(rows: list[tuple[str, str, str]], share: float, seed: int) -> None:
+    library = ClipLibrary([recording(i, *r) for i, r in enumerate(rows)])
+    train, held = library.split(share, seed)
+    assert Counter(r.clip.origin for half in (train, held) for r in half.recordings) == Counter(
+        r.clip.origin for r in library.recordings
+    )
+    for tie in (lambda r: r.clip.recording, lambda r: r.speaker):
+        assert not {tie(r) for r in train.recordings if tie(r)} & {tie(r) for r in held.recordings if tie(r)}
+    again = library.split(share, seed)[1]
+    assert [r.clip.origin for r in held.recordings] == [r.clip.origin for r in again.recordings]
+
+
+@given(st.lists(st.integers(1, 12), min_size=2, max_size=15), st.floats(0.15, 0.5), st.integers(0, 1000))
+@settings(max_examples=50, deadline=None)
+def test_each_label_gets_about_its_share(sizes: list[int], share: float, seed: int) -> None:
+    clips = [recording(0, "x", f"{g}") for g, size in enumerate(sizes) for _ in range(size)]
+    train, held = ClipLibrary([*clips, recording(0, "lone")]).split(share, seed)
+    assert 1 <= len(held) < len(clips)
+    assert abs(len(held) - share * len(clips)) <= max(sizes)
+    assert train.has("RESPOND")
+    assert not held.has("RESPOND")
+
+
+def test_an_impossible_share_is_refused() -> None:
+    with pytest.raises(ScenarioError, match=r"1\.5"):
+        ClipLibrary([recording(0, "x")]).split(1.5, 0)
+
+
+def test_no_label_drowns_the_others() -> None:
+    many = [recording(i, "x", f"x{i}") for i in range(400)]
+    library = ClipLibrary([*many, *(recording(i, "z", f"z{i}") for i in range(4))])
+    rng = np.random.default_rng(0)
+    drawn = Counter(library.draw(rng, "IGNORE").label for _ in range(1000))
+    assert 50 < drawn["z"] < 140  # 1 : 10, where the clips are 1 : 100
+
+
+@given(st.integers(2, 40), st.integers(0, 12), st.integers(0, 1000))
+@settings(max_examples=25, deadline=None)
+def test_deal_puts_every_clip_into_the_foreground(ignore: int, respond: int, seed: int) -> None:
+    clips = [recording(i, "xyz"[i % 3], f"{i}") for i in range(ignore)]
+    clips += [recording(100 + i, "a", f"{100 + i}") for i in range(respond)]
+    plans = deal(ClipLibrary(clips), seed)
+    dealt = Counter(clip.origin for plan in plans for clip in plan.foreground)
+    assert set(dealt) == {r.clip.origin for r in clips}
+    scenarios = DealtScenarios(plans, seed)
+    rendered = sum(e.role == "foreground" for i in range(min(3, len(plans))) for e in scenarios(i).events)
+    assert rendered == sum(len(plan.foreground) for plan in plans[:3])
+
+
+@pytest.fixture(scope="module")
+def recordings() -> ClipLibrary:
+    if not SHARED.is_dir():
+        pytest.skip("the shared recordings are not here")
+    return ClipLibrary.from_folder(SHARED)
+
+
+def test_real_recordings(recordings: ClipLibrary) -> None:
+    assert len(recordings) == 1522
+    train, held = recordings.split(0.25, 0)
+    for tie in (lambda r: r.clip.recording, lambda r: r.speaker):
+        assert not {tie(r) for r in train.recordings if tie(r)} & {tie(r) for r in held.recordings if tie(r)}
+    share = Counter(r.clip.label for r in held.recordings)
+    for label in ("baby_cry", "cough_fit", "cough_single", "glass_break", "car_horn", "digit_3"):
+        total = sum(r.clip.label == label for r in recordings.recordings)
+        assert 0.15 <= share[label] / total <= 0.5
+    scenario = ProactiveScenarios(held)(3)
+    assert np.abs(scenario.audio).max() <= 1
+    plans = deal(held, 0)
+    assert {c.origin for p in plans for c in p.foreground} == {r.clip.origin for r in held.recordings}
+    replies = [clip.decision == "RESPOND" for plan in plans for clip in plan.foreground]
+    assert 0.35 < np.mean(replies) < 0.45

@@ -1,0 +1,286 @@
+"""The whole loop at laptop size: compose, train supervised, reinforce, judge, report."""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+import yaml
+from tqdm import tqdm
+
+from envs.clip_library import ClipLibrary
+from envs.foley import Foley
+from envs.metrics import Metric, evaluate_traces
+from envs.planning import deal
+from envs.proactive import DealtScenarios, ProactiveScenarios
+from envs.rewards import Reward, reward_from_config
+from envs.scenario import Scenario
+from envs.sound_classes import SOUND_CLASSES, answer_for
+from envs.sources import ClipSource, Mixture
+from envs.trace import Trace
+from policies.base import Policy
+from policies.baselines import BASELINES, make_baseline
+from policies.configuration_lalm import LALMConfig
+from policies.features import LogMel
+from policies.lalm_policy import LALMPolicy, save_policy
+from policies.modeling_lalm import LALM
+from policies.session import Sampling
+from policies.tokenizer import ReplyTokenizer, train_tokenizer
+from trainers.config import QuickstartConfig
+from trainers.evaluation import play
+from trainers.report import Episode, ReportData, write_report
+from trainers.scenes import HELD_OUT_SEEDS, PPO_SEEDS, TRAIN_SEEDS, VALIDATION_SEEDS, Composed, compose_all, seeds
+from trainers.supervised import make_sample, train_supervised
+
+THRESHOLDS = (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+
+
+@dataclass
+class Run:
+    """What the phases of one quickstart share."""
+
+    config: QuickstartConfig
+    out: Path
+    source: ClipSource
+    reward: Reward
+    held_out: dict[str, Composed]  # "held_out" and, with recordings, "real_held_out"
+    seconds: dict[str, float] = field(default_factory=dict)
+    curves: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Time a phase under its name."""
+        begin = time.perf_counter()
+        print(f"[{name}]", flush=True)
+        yield
+        self.seconds[name] = round(time.perf_counter() - begin, 1)
+
+    def scenarios(self) -> ProactiveScenarios:
+        """Return the scenarios that policies are trained on."""
+        scenes = self.config.scenes
+        return ProactiveScenarios(self.source, scenes.respond_share, (scenes.min_chunks, scenes.max_chunks))
+
+
+def run_quickstart(config: QuickstartConfig, out: Path, clips: Path | None = None) -> None:
+    """Train and judge an agent; everything is written under `out`.
+
+    Writes `metrics.json`, `report.html`, `policy/` (the reinforced policy), `supervised/` (the policy before
+    reinforcement), `traces/` and TensorBoard events in `logs/`.
+
+    Raises:
+        ManifestError, AudioError: when `clips` cannot be used; nothing is written then.
+    """
+    begin = time.perf_counter()
+    torch.manual_seed(config.seed)
+    run = _prepare(config, out, clips)
+    out.mkdir(parents=True, exist_ok=True)
+    model, tokenizer = _supervise(run)
+    threshold = _calibrate(run, model, tokenizer)
+    results = {name: _judge_baselines(run, streams, tokenizer, name) for name, streams in run.held_out.items()}
+    _judge_model(run, model, tokenizer, "supervised", threshold, results)
+    _save(out / "supervised", model, tokenizer)
+    _reinforce(run, model, tokenizer)
+    threshold = _calibrate(run, model, tokenizer)
+    last = _judge_model(run, model, tokenizer, "ppo", threshold, results)
+    _save(out / "policy", model, tokenizer)
+    run.seconds["total"] = round(time.perf_counter() - begin, 1)
+    _publish(run, results, last)
+
+
+def _prepare(config: QuickstartConfig, out: Path, clips: Path | None) -> Run:
+    """Read the clips, split them, and compose the streams that are kept for the end."""
+    reward = reward_from_config(config.reward)
+    scenes, foley = config.scenes, Foley()
+    workers, span = scenes.workers, (scenes.min_chunks, scenes.max_chunks)
+    library, held = ClipLibrary.from_folder(clips).split(scenes.held_out_clips, config.seed) if clips else (None, None)
+    source: ClipSource = foley
+    if library is not None:
+        source = Mixture((foley, library), (1 - scenes.real_share, scenes.real_share))
+    run = Run(config, out, source, reward, {})
+    with run.phase("compose held-out streams"):
+        wanted = seeds(HELD_OUT_SEEDS, config.seed, scenes.held_out_count)
+        run.held_out["held_out"] = Composed(ProactiveScenarios(foley, scenes.respond_share, span), wanted, workers)
+        if held is not None:
+            dealt = DealtScenarios(tuple(deal(held, config.seed)), config.seed)
+            run.held_out["real_held_out"] = Composed(dealt, range(len(dealt)), workers)
+    return run
+
+
+def _reply_texts(source: ClipSource) -> list[str]:
+    known = [c.answer for c in SOUND_CLASSES.values() if c.answer is not None]
+    own = [answer_for(label, label.replace("_", " "), "") for label in source.labels if label not in SOUND_CLASSES]
+    return [reply for answer in (*known, *own) for reply in answer.replies]
+
+
+def _supervise(run: Run) -> tuple[LALM, ReplyTokenizer]:
+    """Compose training streams and train the LALM on them."""
+    config, shape = run.config, run.config.model
+    tokenizer = train_tokenizer(_reply_texts(run.source), shape.vocab_size)
+    layout = tokenizer.layout(
+        audio_tokens_per_chunk=shape.audio_tokens_per_chunk,
+        tokens_per_chunk=shape.tokens_per_chunk,
+        window_chunks=shape.window_chunks,
+    )
+    model = LALM(
+        LALMConfig.compact(
+            layout,
+            tokenizer.vocab_size,
+            hidden_size=shape.hidden_size,
+            num_layers=shape.num_layers,
+            num_heads=shape.num_heads,
+            intermediate_size=shape.intermediate_size,
+            encoder_channels=shape.encoder_channels,
+        )
+    )
+    with run.phase("compose training streams"):
+        wanted = seeds(TRAIN_SEEDS, config.seed, config.scenes.train_count)
+        streams = compose_all(run.scenarios(), wanted, config.scenes.workers)
+        log_mel = LogMel()
+        samples = [make_sample(s, tokenizer, layout, log_mel) for s in tqdm(streams, total=len(wanted), unit="stream")]
+    with run.phase("train supervised"):
+        run.curves["supervised loss"] = train_supervised(
+            model, samples, config.supervised, run.out / "logs" / "supervised", config.seed
+        )
+    return model, tokenizer
+
+
+def _play_model(
+    run: Run, model: LALM, tokenizer: ReplyTokenizer, streams: Callable[[int], Scenario], wanted: Sequence[int], t: float
+) -> list[Trace]:
+    slots = min(run.config.evaluation.batch_size, len(wanted))
+    policy = LALMPolicy(model, tokenizer, slots, Sampling(threshold=t, seed=run.config.seed))
+    return _play(run, policy, streams, wanted, tokenizer, slots)
+
+
+def _play(
+    run: Run,
+    policy: Policy,
+    streams: Callable[[int], Scenario],
+    wanted: Sequence[int],
+    tokenizer: ReplyTokenizer,
+    slots: int,
+) -> list[Trace]:
+    return play(
+        policy,
+        streams,
+        wanted,
+        num_slots=slots,
+        tokenizer=tokenizer,
+        tokens_per_chunk=run.config.model.tokens_per_chunk,
+        reward=run.reward,
+    )
+
+
+def _calibrate(run: Run, model: LALM, tokenizer: ReplyTokenizer) -> float:
+    """Find the decision threshold with the best trigger F1 on validation streams, and keep it in the model."""
+    with run.phase("find the decision threshold"):
+        wanted = seeds(VALIDATION_SEEDS, run.config.seed, run.config.scenes.validation_count)
+        streams = Composed(run.scenarios(), wanted, run.config.scenes.workers)
+        scores = {}
+        for threshold in tqdm(THRESHOLDS, unit="threshold"):
+            traces = _play_model(run, model, tokenizer, streams, wanted, threshold)
+            scores[threshold] = evaluate_traces(traces, resamples=2)["trigger_f1"].value or 0.0
+    best = max(scores, key=lambda t: scores[t])
+    model.config.decision_threshold = best
+    print(f"threshold {best}: trigger F1 {scores[best]:.3f} on validation streams", flush=True)
+    return best
+
+
+def _judge_baselines(run: Run, streams: Composed, tokenizer: ReplyTokenizer, name: str) -> dict[str, dict[str, Metric]]:
+    results, wanted = {}, list(streams.by_seed)
+    with run.phase(f"judge baselines on {name}"):
+        for baseline in tqdm(BASELINES, unit="policy"):
+            slots = min(run.config.evaluation.batch_size, len(wanted))
+            policy = make_baseline(baseline, slots, tokenizer, run.config.model.tokens_per_chunk, run.config.seed)
+            traces = _play(run, policy, streams, wanted, tokenizer, slots)
+            results[baseline] = evaluate_traces(traces, run.config.seed, run.config.evaluation.bootstrap)
+    return results
+
+
+def _judge_model(
+    run: Run,
+    model: LALM,
+    tokenizer: ReplyTokenizer,
+    name: str,
+    threshold: float,
+    results: dict[str, dict[str, dict[str, Metric]]],
+) -> dict[str, list[Trace]]:
+    """Judge a policy on every held-out set; return its traces."""
+    played = {}
+    for suite, streams in run.held_out.items():
+        with run.phase(f"judge {name} on {suite}"):
+            played[suite] = _play_model(run, model, tokenizer, streams, list(streams.by_seed), threshold)
+            metrics = evaluate_traces(played[suite], run.config.seed, run.config.evaluation.bootstrap)
+        results[suite][name] = metrics
+        shown = ("trigger_f1", "trigger_precision", "trigger_recall", "latency_p50_s", "reply_quality", "mean_reward")
+        print(f"{suite}: {name}: " + ", ".join(f"{m} {metrics[m].value:.3f}" for m in shown if metrics[m].value is not None))
+    return played
+
+
+def _reinforce(run: Run, model: LALM, tokenizer: ReplyTokenizer) -> None:
+    from trainers.ppo import train_ppo  # noqa: PLC0415 - importing TRL takes seconds
+
+    ppo = run.config.ppo
+    with run.phase("reinforce (PPO)"):
+        wanted = seeds(PPO_SEEDS, run.config.seed, ppo.iterations * ppo.episodes_per_iteration)
+        run.curves["PPO reward of sampled rollouts"] = train_ppo(
+            model,
+            tokenizer,
+            Composed(run.scenarios(), wanted, run.config.scenes.workers),
+            wanted,
+            run.reward,
+            ppo,
+            run.out / "logs" / "ppo",
+            run.config.seed,
+        )
+
+
+def _save(folder: Path, model: LALM, tokenizer: ReplyTokenizer) -> None:
+    """Write a policy folder aside and move it into place whole."""
+    aside = folder.with_name(folder.name + ".part")
+    shutil.rmtree(aside, ignore_errors=True)
+    save_policy(aside, model, tokenizer)
+    shutil.rmtree(folder, ignore_errors=True)
+    aside.rename(folder)
+
+
+def _publish(run: Run, results: dict[str, dict[str, dict[str, Metric]]], played: dict[str, list[Trace]]) -> None:
+    """Write `metrics.json`, the traces and the report."""
+    document = {
+        **{
+            suite: {policy: {name: m.to_json() for name, m in metrics.items()} for policy, metrics in table.items()}
+            for suite, table in results.items()
+        },
+        "seconds": run.seconds,
+    }
+    _write_text(run.out / "metrics.json", json.dumps(document, indent=2, allow_nan=False))
+    for suite, traces in played.items():
+        lines = (json.dumps(trace.to_json(), allow_nan=False) for trace in traces)
+        _write_text(run.out / f"traces_{suite}.jsonl", "\n".join(lines) + "\n")
+    episodes = []
+    for suite, traces in played.items():
+        streams = run.held_out[suite]
+        index = max(range(len(traces)), key=lambda i: len(traces[i].cues))
+        scenario = streams(list(streams.by_seed)[index])
+        episodes.append(Episode(f"{suite.replace('_', ' ')}: one stream played by ppo", scenario, traces[index]))
+    data = ReportData(
+        title="SoundFlow quickstart",
+        seconds=run.seconds,
+        tables=results,
+        curves=run.curves,
+        episodes=episodes,
+        config=yaml.safe_dump(asdict(run.config), sort_keys=False),
+    )
+    write_report(run.out / "report.html", data)
+    print(f"report: {run.out / 'report.html'}   policy: {run.out / 'policy'}   {run.seconds['total']:.0f} s in all")
+
+
+def _write_text(path: Path, text: str) -> None:
+    aside = path.with_name(path.name + ".part")
+    aside.write_text(text, encoding="utf-8")
+    os.replace(aside, path)

@@ -1,0 +1,285 @@
+"""The report: one HTML file with tables, curves and episodes to listen to; it opens offline."""
+
+import base64
+import html
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from envs.clock import SAMPLE_RATE
+from envs.metrics import Metric, replies_by_label
+from envs.rendering import draw_trace
+from envs.scenario import Audio, Scenario
+from envs.trace import Trace
+
+POLICY_ORDER = ("silent", "always", "random", "energy", "supervised", "ppo")
+MAX_BYTES = 10_000_000  # of the whole file; episodes that would not fit are named instead of shown
+
+_LOWER_IS_BETTER = frozenset(
+    {"false_alarms_per_hour", "misses_per_hour", "latency_p50_s", "latency_p95_s", "early_rate"}
+)
+_TABLE_NOTE = (
+    "Value, 95 % bootstrap interval over whole streams, and the count it averages over. The best value of a "
+    "row is marked; where low is good, only policies with at least half of the best recall compete: a silent "
+    "agent is not fast."
+)
+_STYLE = """
+:root{color-scheme:light dark;
+--ink:#1d2733;--soft:#5d6c7b;--line:#e1e6ec;--paper:#fbfcfd;--card:#fff;--accent:#2a6f97;
+--best:#e3f1ea;--whisker:#1d2733;--bad:#b23a48}
+@media(prefers-color-scheme:dark){:root{
+--ink:#e4e9ee;--soft:#93a1b0;--line:#2b3640;--paper:#11161c;--card:#182027;
+--accent:#6fb1d6;--best:#1c3a2b;--whisker:#e4e9ee;--bad:#f0838f}}
+*{box-sizing:border-box}
+body{font:15px/1.55 system-ui,sans-serif;color:var(--ink);background:var(--paper);max-width:1200px;
+margin:2.5rem auto 5rem;padding:0 1.5rem}
+h1{font-weight:650;letter-spacing:-.01em}
+h2{margin:2.8rem 0 .4rem;font-weight:600}
+p.note{color:var(--soft);max-width:75ch}
+.card{background:var(--card);
+border:1px solid var(--line);border-radius:10px;padding:.6rem 1rem;overflow-x:auto}
+table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
+th,td{
+padding:.5rem .6rem;border-bottom:1px solid var(--line);text-align:right;
+white-space:nowrap;vertical-align:top}
+tr:last-child td,tr:last-child th{border-bottom:0}thead th{color:var(--soft);font-weight:600}
+tbody th,.text td,.text th{text-align:left;font-weight:500}tbody th small{color:var(--soft);font-weight:400}
+.text td:last-child{white-space:normal;width:60%}td small{display:block;color:var(--soft);font-size:.74rem}
+td.best{background:var(--best);font-weight:650}td.best small{font-weight:400}.bad{color:var(--bad)}
+svg.bar{display:block;width:100%;min-width:80px;height:6px;margin:.2rem 0}
+.bar rect{fill:var(--accent);opacity:.75}.bar line{stroke:var(--whisker);stroke-width:2;opacity:.6}
+.curves{display:grid;grid-template-columns:repeat(auto-fit,minmax(430px,1fr));gap:1rem}
+.curves figure{margin:0}.curves figcaption{font-weight:600}.curves svg{width:100%;height:auto;display:block}
+.curves polyline{fill:none;stroke:var(--accent);stroke-width:1.6;stroke-linejoin:round}
+.curves line{stroke:var(--line)}.curves text{fill:var(--soft);font-size:11px}
+img{display:block;width:100%;height:auto;background:#fff;border-radius:8px}
+audio{width:100%;margin:.7rem 0 .3rem}pre{margin:.3rem 0;font-size:.84rem;color:var(--soft)}
+"""
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One stream to look at and listen to."""
+
+    name: str
+    scenario: Scenario
+    trace: Trace
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """Everything a report shows.
+
+    Attributes:
+        title: Of the page.
+        seconds: Wall-clock seconds of each phase; a phase called "total" is shown last.
+        tables: Suite, then policy, then metric.
+        curves: Points (step, value) of each curve.
+        episodes: Shown in order, as many as fit into `MAX_BYTES`.
+        config: The configuration's YAML.
+    """
+
+    title: str
+    seconds: dict[str, float]
+    tables: dict[str, dict[str, dict[str, Metric]]]
+    curves: dict[str, list[tuple[int, float]]]
+    episodes: list[Episode]
+    config: str
+
+
+def write_report(path: Path, data: ReportData) -> None:
+    """Write the report aside, then move it into place whole: one file, no links, below `MAX_BYTES`."""
+    before = [f"<h1>{html.escape(data.title)}</h1>", *(_table(suite, t) for suite, t in data.tables.items())]
+    before.append(_curves(data.curves))
+    after = [_seconds(data.seconds)]
+    after.append(f"<h2>Configuration</h2><div class=card><pre>{html.escape(data.config)}</pre></div>")
+    room = MAX_BYTES - len(_page(data.title, before + after).encode())
+    document = _page(data.title, before + _episodes(data.episodes, room) + after)
+    aside = path.with_name(path.name + ".part")
+    aside.write_text(document, encoding="utf-8")
+    aside.replace(path)
+
+
+def _page(title: str, parts: Sequence[str]) -> str:
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head><body>\n"
+        + "\n".join(parts)
+        + "\n</body></html>\n"
+    )
+
+
+def _name(identifier: str) -> str:
+    return html.escape(identifier.replace("_", " "))
+
+
+def _table(suite: str, table: Mapping[str, Mapping[str, Metric]]) -> str:
+    """Return one suite's table: a row for each metric, a column for each policy."""
+    policies = [p for p in POLICY_ORDER if p in table] + [p for p in table if p not in POLICY_ORDER]
+    metrics = list(dict.fromkeys(name for p in policies for name in table[p]))
+    head = "".join(f"<th>{_name(p)}</th>" for p in policies)
+    rows = "".join(_row(name, policies, table) for name in metrics)
+    return (
+        f"<h2>{_name(suite)}</h2><p class=note>{_TABLE_NOTE}</p><div class=card><table>"
+        f"<thead><tr><th></th>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _row(name: str, policies: Sequence[str], table: Mapping[str, Mapping[str, Metric]]) -> str:
+    known = {p: m for p in policies if (m := table[p].get(name)) is not None and m.value is not None}
+    best = _best(name, {p: m.value for p, m in known.items() if m.value is not None}, table)
+    ends = [x for m in known.values() for x in (m.value, m.low, m.high) if x is not None]
+    scale = (min(0.0, *ends), max(0.0, *ends)) if ends else (0.0, 0.0)
+    cells = "".join(_cell(known.get(p), scale, p in best) for p in policies)
+    direction = "↓ low is good" if name in _LOWER_IS_BETTER else "↑"
+    return f"<tr><th>{_name(name)} <small>{direction}</small></th>{cells}</tr>"
+
+
+def _best(name: str, values: Mapping[str, float], table: Mapping[str, Mapping[str, Metric]]) -> set[str]:
+    """Return the policies whose value is the row's best; none where there is no contest."""
+    if name in _LOWER_IS_BETTER:
+        recall = {p: m.value or 0.0 for p in table if (m := table[p].get("trigger_recall")) is not None}
+        enough = max(recall.values(), default=0.0) / 2
+        values = {p: -v for p, v in values.items() if recall.get(p, 0.0) >= enough > 0}
+    if len(set(values.values())) < 2:
+        return set()
+    return {p for p, v in values.items() if v == max(values.values())}
+
+
+def _cell(metric: Metric | None, scale: tuple[float, float], best: bool) -> str:
+    if metric is None or metric.value is None:
+        return "<td>none</td>"
+    value = metric.value
+    low, high = (
+        metric.low if metric.low is not None else value,
+        metric.high if metric.high is not None else value,
+    )
+    return (
+        f"<td{' class=best' if best else ''}>{value:.3f}{_bar(value, low, high, scale)}"
+        f"<small>{low:.3f} to {high:.3f}</small><small>n = {metric.count}</small></td>"
+    )
+
+
+def _bar(value: float, low: float, high: float, scale: tuple[float, float]) -> str:
+    """Return a bar from zero to the value with its interval as a whisker, on the row's common scale."""
+    width = scale[1] - scale[0]
+    if width <= 0:
+        return ""
+    x = {
+        key: 100 * (v - scale[0]) / width for key, v in (("zero", 0.0), ("v", value), ("l", low), ("h", high))
+    }
+    left, length = min(x["zero"], x["v"]), abs(x["v"] - x["zero"])
+    return (
+        '<svg class=bar viewBox="0 0 100 6" preserveAspectRatio="none" aria-hidden="true">'
+        f'<rect x="{left:.1f}" width="{length:.1f}" height="6"/>'
+        f'<line x1="{x["l"]:.1f}" x2="{x["h"]:.1f}" y1="3" y2="3"/></svg>'
+    )
+
+
+def _curves(curves: Mapping[str, Sequence[tuple[int, float]]]) -> str:
+    drawn = [
+        _curve(name, finite)
+        for name, p in curves.items()
+        if (finite := [q for q in p if math.isfinite(q[1])])
+    ]
+    return f"<h2>Learning</h2><div class=curves>{''.join(drawn)}</div>" if drawn else ""
+
+
+def _curve(name: str, points: Sequence[tuple[int, float]]) -> str:
+    """Return a curve as SVG in the page's own colours: 560 x 200 with the axes' ends labelled."""
+    steps, values = [x for x, _ in points], [y for _, y in points]
+    left, right, top, bottom = 58.0, 550.0, 10.0, 172.0
+    across, up = (max(steps) - min(steps)) or 1, (max(values) - min(values)) or 1.0
+    pixels = [
+        (left + (right - left) * (x - min(steps)) / across, bottom - (bottom - top) * (y - min(values)) / up)
+        for x, y in points
+    ]
+    line = " ".join(f"{x:.1f},{y:.1f}" for x, y in pixels)
+    return (
+        f"<figure class=card><figcaption>{_name(name)}</figcaption><svg viewBox='0 0 560 200'>"
+        f"<line x1='{left}' x2='{right}' y1='{bottom}' y2='{bottom}'/>"
+        f"<line x1='{left}' x2='{right}' y1='{top}' y2='{top}'/>"
+        f"<text x='{left - 6}' y='{top + 4}' text-anchor='end'>{max(values):.3g}</text>"
+        f"<text x='{left - 6}' y='{bottom + 4}' text-anchor='end'>{min(values):.3g}</text>"
+        f"<text x='{left}' y='{bottom + 18}'>step {min(steps)}</text>"
+        f"<text x='{right}' y='{bottom + 18}' text-anchor='end'>"
+        f"step {max(steps)}, last value {values[-1]:.4g}</text>"
+        f"<polyline points='{line}'/></svg></figure>"
+    )
+
+
+def _episodes(episodes: Sequence[Episode], room: int) -> list[str]:
+    """Return the episodes, at most `room` bytes of them."""
+    parts = []
+    for episode in episodes:
+        part = _episode(episode)
+        if len(part.encode()) + 1 > room:
+            part = f"<p class=note>{html.escape(episode.name)}: left out, the report would be too large.</p>"
+        parts.append(part)
+        room -= len(part.encode()) + 1
+    return parts
+
+
+def _episode(episode: Episode) -> str:
+    picture = io.BytesIO()
+    sound = _base64(_wav(episode.scenario.audio))
+    draw_trace(episode.scenario, episode.trace).savefig(picture, format="png", dpi=110)
+    rows = "".join(row for _, row in sorted(_cue_rows(episode.trace) + _reply_rows(episode.trace)))
+    return (
+        f"<h2>{html.escape(episode.name)}</h2>"
+        f'<img alt="Spectrogram, events, decisions and reward of the stream" src="data:image/png;base64,'
+        f'{_base64(picture.getvalue())}">'
+        f'<audio controls preload="metadata" src="data:audio/wav;base64,{sound}"></audio>'
+        "<div class=card><table class=text><thead><tr><th>second</th><th>what</th><th>reply</th></tr></thead>"
+        f"<tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _reply_rows(trace: Trace) -> list[tuple[float, str]]:
+    rows = []
+    for reply, label in replies_by_label(trace):
+        what = f"<span class=bad>{label}</span>" if reply.cue is None else f"answers {_name(label)}"
+        rows.append((reply.start_s, _text_row(reply.start_s, what, reply.text)))
+    return rows
+
+
+def _cue_rows(trace: Trace) -> list[tuple[float, str]]:
+    """Return a row for each cue that nobody answered."""
+    answered = {reply.cue for reply in trace.replies}
+    missed = [cue for i, cue in enumerate(trace.cues) if i not in answered]
+    return [
+        (c.deadline_s, _text_row(c.deadline_s, f"<span class=bad>missed {_name(c.label)}</span>", ""))
+        for c in missed
+    ]
+
+
+def _text_row(second: float, what: str, reply: str) -> str:
+    return f"<tr><td>{second:.1f}</td><td>{what}</td><td>{html.escape(reply)}</td></tr>"
+
+
+def _wav(audio: Audio) -> bytes:
+    import soundfile as sf  # noqa: PLC0415 - only where there is sound to embed
+
+    sound = io.BytesIO()
+    sf.write(sound, audio, SAMPLE_RATE, format="WAV", subtype="PCM_16")
+    return sound.getvalue()
+
+
+def _seconds(seconds: Mapping[str, float]) -> str:
+    if not seconds:
+        return ""
+    longest = max(seconds.values())
+    order = sorted(seconds, key=lambda phase: phase == "total")
+    rows = "".join(
+        f"<tr><th>{_name(p)}</th><td>{seconds[p]:.1f}</td><td style='width:60%'>"
+        f"{_bar(seconds[p], seconds[p], seconds[p], (0.0, longest))}</td></tr>"
+        for p in order
+    )
+    return f"<h2>Seconds</h2><div class=card><table><tbody>{rows}</tbody></table></div>"
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode("ascii")

@@ -1,0 +1,50 @@
+"""Compose many scenarios at once, in worker processes, in the order of their seeds."""
+
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+
+from envs.scenario import Scenario
+
+# Seeds of training, validation and evaluation never meet.
+TRAIN_SEEDS, PPO_SEEDS, VALIDATION_SEEDS, HELD_OUT_SEEDS = 0, 10_000_000, 20_000_000, 30_000_000
+_BLOCK = 8
+
+_scenarios: Callable[[int], Scenario] | None = None  # of a worker process, set once by its initializer
+
+
+def seeds(base: int, run_seed: int, count: int) -> range:
+    """Return `count` scenario seeds of one purpose and run."""
+    first = base + run_seed * 100_000_000
+    return range(first, first + count)
+
+
+def compose_all(scenarios: Callable[[int], Scenario], wanted: Sequence[int], workers: int) -> Iterator[Scenario]:
+    """Yield the scenario of every seed, in order; `workers` processes work ahead."""
+    if workers <= 1:
+        yield from map(scenarios, wanted)
+        return
+    context = multiprocessing.get_context("spawn")  # torch has threads: a fork of it may hang
+    with ProcessPoolExecutor(workers, context, _begin, (scenarios,)) as pool:
+        yield from pool.map(_compose, wanted, chunksize=_BLOCK)
+
+
+class Composed:
+    """Scenarios composed beforehand, by seed; for streams that are played several times."""
+
+    def __init__(self, scenarios: Callable[[int], Scenario], wanted: Sequence[int], workers: int) -> None:
+        self.by_seed = dict(zip(wanted, compose_all(scenarios, wanted, workers), strict=True))
+
+    def __call__(self, seed: int) -> Scenario:
+        """Return the scenario of a seed."""
+        return self.by_seed[seed]
+
+
+def _begin(scenarios: Callable[[int], Scenario]) -> None:
+    global _scenarios  # noqa: PLW0603 - the pool's way to hand a worker something once
+    _scenarios = scenarios
+
+
+def _compose(seed: int) -> Scenario:
+    assert _scenarios is not None
+    return _scenarios(seed)
