@@ -15,9 +15,7 @@ if TYPE_CHECKING:
     import soundfile
 
 MAX_CLIP_S = 3600.0
-_BLOCK_VALUES = (
-    1 << 18
-)  # decoded at once, over all channels: 1 MiB, whatever rate and channels a header claims
+_BLOCK_VALUES = 1 << 18  # decoded at once, over all channels: 1 MiB, whatever rate and channels a header claims
 _UNKNOWN_SIZES = (0, 0xFFFFFFFF, 0x7FFFFFFF)  # what writers into a pipe leave in a WAV header
 
 
@@ -91,9 +89,7 @@ def _blocks(path: Path, max_seconds: float) -> Iterator[Audio]:
             for mono in _mono_blocks(path, file):
                 heard += len(mono)
                 if heard / file.samplerate > max_seconds:
-                    raise AudioError(
-                        f"{path}: decodes to more than {max_seconds:.0f} s, which its header hid"
-                    )
+                    raise AudioError(f"{path}: decodes to more than {max_seconds:.0f} s, which its header hid")
                 out = resampler.resample_chunk(mono) if file.samplerate != SAMPLE_RATE else mono
                 yield np.clip(out, -1.0, 1.0)
             if heard == 0:
@@ -116,9 +112,7 @@ def _mono_blocks(path: Path, file: "soundfile.SoundFile") -> Iterator[Audio]:
         bad = ~np.isfinite(block).all(axis=1)
         if bad.any():
             second = (position + int(bad.argmax())) / file.samplerate
-            raise AudioError(
-                f"{path}: a sample at {second:.3f} s is NaN or infinite; repair or remove the file"
-            )
+            raise AudioError(f"{path}: a sample at {second:.3f} s is NaN or infinite; repair or remove the file")
         position += len(block)
         yield block.mean(axis=1)
 
@@ -135,8 +129,6 @@ def _refuse_cut_wav(path: Path) -> None:
             name, length = struct.unpack("<4sI", file.read(8))
             if name == b"data":
                 if length not in _UNKNOWN_SIZES and position + 8 + length > size:
-                    raise AudioError(
-                        f"{path}: truncated, {size - position - 8} of {length} bytes of audio are there"
-                    )
+                    raise AudioError(f"{path}: truncated, {size - position - 8} of {length} bytes of audio are there")
                 return
             position += 8 + length + length % 2

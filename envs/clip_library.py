@@ -49,9 +49,7 @@ class Recording:
     @property
     def group_keys(self) -> tuple[str, ...]:
         """What must not stand on both sides of a split: recording and speaker, else source and label."""
-        keys = tuple(
-            f"{kind}:{v}" for kind, v in (("recording", self.clip.recording), ("speaker", self.speaker)) if v
-        )
+        keys = tuple(f"{kind}:{v}" for kind, v in (("recording", self.clip.recording), ("speaker", self.speaker)) if v)
         return keys or (f"unknown:{self.source}:{self.clip.label}",)
 
 
@@ -99,13 +97,9 @@ class ClipLibrary:
         """Odds of a decision's sorted labels: root of their clips; spoken words share those of one label."""
         weights = {}
         for decision, labels in self._by_decision.items():
-            clips = {
-                label: [c for group in labels[label].values() for c in group] for label in sorted(labels)
-            }
+            clips = {label: [c for group in labels[label].values() for c in group] for label in sorted(labels)}
             spoken = {label for label, members in clips.items() if members[0].domain == SPEECH_DOMAIN}
-            odds = np.array(
-                [np.sqrt(len(c)) / (len(spoken) if label in spoken else 1) for label, c in clips.items()]
-            )
+            odds = np.array([np.sqrt(len(c)) / (len(spoken) if label in spoken else 1) for label, c in clips.items()])
             weights[decision] = odds / odds.sum()
         return weights
 
@@ -143,9 +137,7 @@ class ClipLibrary:
         owners = {label: [i for i, c in enumerate(counts) if label in c] for label in self.labels}
         train = {own[0] for own in owners.values() if len(own) == 1}
         held: set[int] = set()
-        for label in sorted(
-            owners, key=lambda name: (len(owners[name]), name)
-        ):  # those with the least choice first
+        for label in sorted(owners, key=lambda name: (len(owners[name]), name)):  # those with the least choice first
             own = [owners[label][i] for i in rng.permutation(len(owners[label]))]
             held |= _choose(own, {i: counts[i][label] for i in own}, held, train, held_out)
             train |= set(own) - held
@@ -205,9 +197,7 @@ def _read_manifest(folder: Path) -> list[tuple[int, dict[str, str]]]:
             header = reader.fieldnames or []
             for column in COLUMNS:
                 if column not in header:
-                    raise ManifestError(
-                        f"{path}: no column {column!r}{did_you_mean(column, header or ['nothing'])}"
-                    )
+                    raise ManifestError(f"{path}: no column {column!r}{did_you_mean(column, header or ['nothing'])}")
             rows = [(reader.line_num, row) for row in reader]
     except (UnicodeDecodeError, csv.Error) as error:
         raise ManifestError(f"{path}: not a UTF-8 CSV file: {error}") from error
@@ -225,24 +215,16 @@ def _check_rows(folder: Path, path: Path, rows: list[tuple[int, dict[str, str]]]
             raise ManifestError(f"{path}, line {line}: has more or fewer fields than the header")
         where = f"{path}, line {line}"
         if row["decision"] not in ("RESPOND", "IGNORE", ""):
-            raise ManifestError(
-                f"{where}: decision is {row['decision']!r}, expected RESPOND, IGNORE or blank"
-            )
+            raise ManifestError(f"{where}: decision is {row['decision']!r}, expected RESPOND, IGNORE or blank")
         if not row["label"]:
             raise ManifestError(f"{where}: label is blank, expected the name of the sound")
         clip = (folder / row["path"]).resolve()
         if not clip.is_relative_to(folder.resolve()):
-            raise ManifestError(
-                f"{where}: path {row['path']!r} leads out of the folder; clips have to lie in it"
-            )
+            raise ManifestError(f"{where}: path {row['path']!r} leads out of the folder; clips have to lie in it")
         if not clip.is_file():
-            raise ManifestError(
-                f"{where}: path {row['path']!r} names no file; add the clip or remove the row"
-            )
+            raise ManifestError(f"{where}: path {row['path']!r} names no file; add the clip or remove the row")
         if clip in seen:
-            raise ManifestError(
-                f"{where}: path {row['path']!r} is listed before, on line {seen[clip]}; name it once"
-            )
+            raise ManifestError(f"{where}: path {row['path']!r} is listed before, on line {seen[clip]}; name it once")
         seen[clip] = line
 
 

@@ -78,11 +78,7 @@ def _gaps(plan: ScenePlan, rng: np.random.Generator) -> list[int]:
 def prepare(clip: Clip, rms: float) -> Audio:
     """Return a clip at a level: loud frames at `rms`, ends faded over 20 ms, at most five seconds."""
     audio = clip.audio[: samples(LONGEST_CLIP_S)].copy()
-    power = (
-        np.square(audio[: len(audio) // 160 * 160].reshape(-1, 160)).mean(axis=1)
-        if len(audio) >= 160
-        else audio**2
-    )
+    power = np.square(audio[: len(audio) // 160 * 160].reshape(-1, 160)).mean(axis=1) if len(audio) >= 160 else audio**2
     loud = float(np.sqrt(np.percentile(power, 90))) if len(power) else 0.0
     loudness = max(loud, float(np.abs(audio).max(initial=0.0)) / _CREST)  # a lone click is not blown up
     audio *= rms / max(loudness, 1e-5)
@@ -94,9 +90,7 @@ def prepare(clip: Clip, rms: float) -> Audio:
 
 
 def _event(clip: Clip, role: Role, start: int, length: int) -> Event:
-    return Event(
-        clip.label, clip.caption, role, clip.decision, start / SAMPLE_RATE, length / SAMPLE_RATE, clip.origin
-    )
+    return Event(clip.label, clip.caption, role, clip.decision, start / SAMPLE_RATE, length / SAMPLE_RATE, clip.origin)
 
 
 def _cue(clip: Clip, event: Event) -> Cue:

@@ -26,9 +26,7 @@ class Episode:
             from step to step. Actions never overtake each other.
     """
 
-    def __init__(
-        self, scenario: Scenario, tokenizer: TextTokenizer, reward: Reward, thinking_s: float = 0.0
-    ) -> None:
+    def __init__(self, scenario: Scenario, tokenizer: TextTokenizer, reward: Reward, thinking_s: float = 0.0) -> None:
         self.scenario, self.tokenizer, self.reward = scenario, tokenizer, reward
         self.thinking_s = thinking_s
         self.step_index = 0
@@ -75,9 +73,7 @@ class Episode:
         last = self.step_index + 1 >= self.scenario.num_chunks
         if last and self.speaking:
             ended = self._end(now_s)
-        missed = self._matcher.expire(
-            math.inf if last else now_s
-        )  # a cue is missed once, at the latest at the end
+        missed = self._matcher.expire(math.inf if last else now_s)  # a cue is missed once, at the latest at the end
         moment = Moment(
             trace=self.trace,
             step=self.step_index,

@@ -128,13 +128,9 @@ def evaluate_traces(traces: Sequence[Trace], seed: int = 0, resamples: int = 100
         "trigger_precision": share("matched", "replies"),
         "trigger_recall": share("matched", "cues"),
         "trigger_f1": ratio(lambda t: _divide(2 * t["matched"], t["replies"] + t["cues"]), "cues"),
-        "decision_accuracy": ratio(
-            lambda t: _divide(t["matched"] + t["ignored_right"], t["foreground"]), "foreground"
-        ),
+        "decision_accuracy": ratio(lambda t: _divide(t["matched"] + t["ignored_right"], t["foreground"]), "foreground"),
         "balanced_accuracy": ratio(_balanced_accuracy, "foreground"),
-        "false_alarms_per_hour": ratio(
-            lambda t: _divide(t["replies"] - t["matched"], t["hours"]), "episodes"
-        ),
+        "false_alarms_per_hour": ratio(lambda t: _divide(t["replies"] - t["matched"], t["hours"]), "episodes"),
         "misses_per_hour": ratio(lambda t: _divide(t["cues"] - t["matched"], t["hours"]), "episodes"),
         "latency_p50_s": median,
         "latency_p95_s": tail,

@@ -70,9 +70,7 @@ def _is_short(clip: Clip) -> bool:
     return clip.decision == "IGNORE" and clip.seconds < SHORT_S
 
 
-def _with_beds(
-    source: ClipSource, foreground: list[Clip], num_chunks: int, rng: np.random.Generator
-) -> ScenePlan:
+def _with_beds(source: ClipSource, foreground: list[Clip], num_chunks: int, rng: np.random.Generator) -> ScenePlan:
     """Draw what lies under a foreground: up to two background clips, one or two ambient ones."""
     background = tuple(source.draw(rng, "IGNORE") for _ in range(int(rng.integers(0, 3))))
     ambient = tuple(source.draw(rng, "IGNORE") for _ in range(int(rng.integers(1, 3))))
@@ -115,9 +113,7 @@ def _next_fit(waiting: list[Clip], scene: list[Clip], room_s: float) -> int | No
     return None
 
 
-def _interleave(
-    respond: list[Clip], ignore: list[Clip], share: float, rng: np.random.Generator
-) -> list[Clip]:
+def _interleave(respond: list[Clip], ignore: list[Clip], share: float, rng: np.random.Generator) -> list[Clip]:
     """Shuffle both decks into one order, dealing either again until both were dealt at least once."""
     order: list[Clip] = []
     decks = {True: respond, False: ignore}

@@ -38,6 +38,4 @@ class DealtScenarios:
 
     def __call__(self, index: int) -> Scenario:
         """Return the scenario of plan `index`."""
-        return compose(
-            self.plans[index], int(np.random.SeedSequence([self.seed, index]).generate_state(1)[0])
-        )
+        return compose(self.plans[index], int(np.random.SeedSequence([self.seed, index]).generate_state(1)[0]))

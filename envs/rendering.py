@@ -1,4 +1,4 @@
-"""Pictures of an episode: spectrogram, events, cue windows, decisions, replies and reward on one time axis."""
+"""Pictures of an episode: spectrogram, events, cue windows, decisions, replies, reward on one time axis."""
 
 from collections.abc import Iterable
 from io import StringIO
@@ -26,7 +26,7 @@ _ROLES = ("foreground", "background", "ambient")
 
 
 def draw_trace(scenario: Scenario, trace: Trace, width: float = 14.0, height: float = 8.0) -> "Figure":
-    """Return a matplotlib figure of an episode, finished or not; needs no display and touches no global state.
+    """Return a matplotlib figure of an episode, finished or not; needs no display, touches no global state.
 
     Args:
         scenario: The scenario played, for its waveform.
@@ -35,12 +35,13 @@ def draw_trace(scenario: Scenario, trace: Trace, width: float = 14.0, height: fl
         height: In inches.
     """
     from matplotlib.figure import Figure  # noqa: PLC0415 - `import envs` stays light
+    from matplotlib.layout_engine import ConstrainedLayoutEngine  # noqa: PLC0415
 
     lanes = _event_lanes(trace.events)
     second_width = max(width - 1.6, 1.0) / max(scenario.duration_s, CHUNK_S)  # inches
-    rows = _reply_rows(trace.replies, scenario.duration_s, second_width)
-    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
-    figure.get_layout_engine().set(hspace=0.03, h_pad=0.05)  # type: ignore[union-attr]
+    rows = _reply_rows(trace, second_width)
+    layout = ConstrainedLayoutEngine(hspace=0.03, h_pad=0.05)
+    figure = Figure(figsize=(width, height), layout=layout, facecolor="white")
     heights = (3.4, 0.42 * (max(lanes) + 2 if lanes else 2), 1.5, 0.45 * (max(rows, default=0) + 1), 1.3)
     spectrum, events, decisions, replies, reward = figure.subplots(5, 1, sharex=True, height_ratios=heights)
     _draw_spectrogram(spectrum, scenario)
@@ -51,6 +52,7 @@ def draw_trace(scenario: Scenario, trace: Trace, width: float = 14.0, height: fl
     for axes in (events, decisions, replies, reward):
         _quieten(axes, trace)
     reward.set_xlim(0, scenario.duration_s)
+    reward.set_xticks(np.arange(0, scenario.duration_s + 1e-6, 2 if scenario.duration_s <= 40 else 10))
     reward.set_xlabel("seconds", color=_FAINT, fontsize=_FONT)
     _draw_title(figure, trace)
     return figure
@@ -78,8 +80,8 @@ def figure_svg(scenario: Scenario, trace: Trace) -> str:
 def render_ansi(scenario: Scenario, trace: Trace) -> str:
     """Return the episode so far as text: a line of sounds, one of actions, then the replies and the reward.
 
-    One character is one chunk. Sounds: ``!`` deserves a reply, ``-`` does not. Actions: ``.`` waits, ``R`` responds,
-    ``~`` goes on, ``x`` did not fit.
+    One character is one chunk. Sounds: ``!`` deserves a reply, ``-`` does not. Actions: ``.`` waits, ``R``
+    responds, ``~`` goes on, ``x`` did not fit.
     """
     sounds = ["."] * scenario.num_chunks
     for event in scenario.events:
@@ -90,7 +92,12 @@ def render_ansi(scenario: Scenario, trace: Trace) -> str:
     actions = ["x" if step.invalid else ".R~"[step.kind] for step in trace.steps]
     said = [f"{r.start_s:6.1f} s  {_describe(r, trace)}: {r.text or '...'}" for r in trace.replies]
     return "\n".join(
-        [f"sound  {''.join(sounds)}", f"agent  {''.join(actions)}", *said, f"reward {trace.total_reward:+.2f}"]
+        [
+            f"sound  {''.join(sounds)}",
+            f"agent  {''.join(actions)}",
+            *said,
+            f"reward {trace.total_reward:+.2f}",
+        ]
     )
 
 
@@ -103,7 +110,7 @@ def _describe(reply: Reply, trace: Trace) -> str:
 
 
 def _event_lanes(events: Iterable[Event]) -> list[int]:
-    """Return a lane for each event, so that none lie on each other and the roles stand one below the other."""
+    """Return a lane for each event, so that none overlap and the roles stand one below the other."""
     events = list(events)
     lanes = [0] * len(events)
     base = 0
@@ -120,28 +127,35 @@ def _event_lanes(events: Iterable[Event]) -> list[int]:
     return lanes
 
 
-def _reply_rows(replies: Iterable[Reply], duration_s: float, second_width: float) -> list[int]:
+def _reply_rows(trace: Trace, second_width: float) -> list[int]:
     """Return a row for each reply, so that their texts do not run into each other."""
     rows: list[int] = []
     free_s: list[float] = []
-    for reply in replies:
-        left, right = _text_span(reply, duration_s, second_width)
+    for reply in trace.replies:
+        left, right = _text_span(reply, trace, second_width)  # texts at the picture's end move left
         row = next((k for k, end in enumerate(free_s) if end <= left), len(free_s))
         free_s[row : row + 1] = [right + 0.3]
         rows.append(row)
     return rows
 
 
-def _text_span(reply: Reply, duration_s: float, second_width: float) -> tuple[float, float]:
+def _caption(reply: Reply, trace: Trace) -> str:
+    """Return what a reply said and how long after `ready_s`."""
+    if reply.cue is None:
+        return reply.text
+    return f"{reply.text}  ({reply.start_s - trace.cues[reply.cue].ready_s:+.1f} s)"
+
+
+def _text_span(reply: Reply, trace: Trace, second_width: float) -> tuple[float, float]:
     """Return from when to when a reply's text is drawn: from its start, or ending with the picture."""
-    length_s = _text_width(reply.text) / second_width + 0.2
-    left = max(min(reply.start_s, duration_s - length_s), 0.0)
+    length_s = _text_width(_caption(reply, trace)) / second_width + 0.2
+    left = max(min(reply.start_s, trace.num_chunks * CHUNK_S - length_s), 0.0)
     return left, max(left + length_s, reply.end_s or 0.0)
 
 
 def _text_width(text: str) -> float:
     """Return about how many inches a text takes in the picture's font."""
-    return len(text) * _FONT * 0.56 / 72
+    return len(text) * _FONT * 0.52 / 72
 
 
 def _draw_title(figure: "Figure", trace: Trace) -> None:
@@ -149,8 +163,8 @@ def _draw_title(figure: "Figure", trace: Trace) -> None:
 
     answered = sum(r.cue is not None for r in trace.replies)
     figure.suptitle(
-        f"{trace.ability}, scenario {trace.seed}:  {answered} of {len(trace.cues)} cues answered, "
-        f"{len(trace.replies) - answered} false alarms, reward {trace.total_reward:+.2f}",
+        f"{trace.ability}, scenario {trace.seed}:  {answered} of {len(trace.cues)} cues answered,  "
+        f"false alarms: {len(trace.replies) - answered},  reward {trace.total_reward:+.2f}",
         x=0.012, ha="left", fontsize=12, color=_INK,
     )  # fmt: skip
     patches = [
@@ -180,7 +194,7 @@ def _draw_spectrogram(axes: "Axes", scenario: Scenario) -> None:
 
 
 def _draw_events(axes: "Axes", trace: Trace, lanes: list[int], second_width: float) -> None:
-    """Draw a bar for each event and, above them, each cue's window: hatched until ready, solid until its deadline."""
+    """Draw a bar for each event and, above them, each cue's window: pale until ready, full after."""
     for cue in trace.cues:
         axes.barh(-1, cue.ready_s - cue.onset_s, left=cue.onset_s, height=0.5, color=_RESPOND, alpha=0.25, lw=0)
         axes.barh(-1, cue.deadline_s - cue.ready_s, left=cue.ready_s, height=0.5, color=_RESPOND, alpha=0.55, lw=0)
@@ -225,14 +239,13 @@ def _colour(step: StepRecord) -> str:
 
 
 def _draw_replies(axes: "Axes", trace: Trace, rows: list[int], second_width: float) -> None:
-    duration_s = trace.num_chunks * CHUNK_S
     for reply, row in zip(trace.replies, rows, strict=True):
         colour = _ALARM if reply.cue is None else _ANSWER
         end = len(trace.steps) * CHUNK_S if reply.end_s is None else reply.end_s
         axes.barh(row, end - reply.start_s, left=reply.start_s, height=0.8, color=colour, alpha=0.28, lw=0)
         axes.plot([reply.start_s] * 2, [row - 0.4, row + 0.4], color=colour, linewidth=2.5)
-        left, _ = _text_span(reply, duration_s, second_width)
-        axes.text(left + 0.12, row, reply.text, va="center", fontsize=_FONT, color=_INK, clip_on=True)
+        left, _ = _text_span(reply, trace, second_width)
+        axes.text(left + 0.12, row, _caption(reply, trace), va="center", fontsize=_FONT, color=_INK, clip_on=True)
     axes.set_yticks([0], ["replies"])
     axes.set_ylim(max(rows, default=0) + 0.6, -0.6)
 

@@ -196,9 +196,7 @@ def _component(entry: Mapping[str, Any]) -> tuple[str, float, RewardComponent]:
     if path is None and name not in COMPONENTS:
         raise ConfigError(f"reward: no component is called {name!r}{did_you_mean(name, COMPONENTS)}")
     if not name:
-        raise ConfigError(
-            f"reward: the component of class {path!r} has no name; give it one to see it in the logs"
-        )
+        raise ConfigError(f"reward: the component of class {path!r} has no name; give it one to see it in the logs")
     build = COMPONENTS[name] if path is None else _import(str(path))
     try:
         weight, component = float(entry.get("weight", 1.0)), build(**args)

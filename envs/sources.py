@@ -50,13 +50,9 @@ class Mixture:
         Raises:
             ScenarioError: when no source can.
         """
-        able = [
-            i for i, s in enumerate(self.sources) if s.has(decision) and (label is None or label in s.labels)
-        ]
+        able = [i for i, s in enumerate(self.sources) if s.has(decision) and (label is None or label in s.labels)]
         if not able:
-            wanted = f"{decision} clip" + (
-                f" of {label!r}{did_you_mean(label, self.labels)}" if label else ""
-            )
+            wanted = f"{decision} clip" + (f" of {label!r}{did_you_mean(label, self.labels)}" if label else "")
             raise ScenarioError(f"none of the sources holds a {wanted}")
         weights = np.array([self.weights[i] for i in able])
         return self.sources[int(rng.choice(able, p=weights / weights.sum()))].draw(rng, decision, label)

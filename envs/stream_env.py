@@ -53,9 +53,7 @@ def observation_space() -> spaces.Dict:
 
 def observe(episode: Episode) -> dict[str, Any]:
     """Return what the agent holds before it acts; after the last chunk, silence."""
-    chunk = (
-        np.zeros(CHUNK_SAMPLES, np.float32) if episode.over else episode.scenario.chunk(episode.step_index)
-    )
+    chunk = np.zeros(CHUNK_SAMPLES, np.float32) if episode.over else episode.scenario.chunk(episode.step_index)
     heard = min(episode.step_index + 1, episode.scenario.num_chunks)
     return {
         "audio": chunk.copy(),
@@ -107,9 +105,7 @@ class StreamEnv(gym.Env[dict[str, Any], dict[str, Any]]):
         render_mode: str | None = None,
     ) -> None:
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
-            raise ScenarioError(
-                f"render_mode {render_mode!r}: expected one of {self.metadata['render_modes']}"
-            )
+            raise ScenarioError(f"render_mode {render_mode!r}: expected one of {self.metadata['render_modes']}")
         check_rates(tokens_per_chunk, thinking_s)
         self.scenarios = default_scenarios() if scenarios is None else scenarios
         self.tokenizer: TextTokenizer = ByteTokenizer() if tokenizer is None else tokenizer

@@ -15,10 +15,7 @@ def key_fact_share(text: str, facts: Sequence[str]) -> float:
     """
     if not facts:
         return 1.0
-    stated = [
-        bool(re.search(rf"\b(?:{'|'.join(map(re.escape, f.split('|')))})", text, re.IGNORECASE))
-        for f in facts
-    ]
+    stated = [bool(re.search(rf"\b(?:{'|'.join(map(re.escape, f.split('|')))})", text, re.IGNORECASE)) for f in facts]
     return sum(stated) / len(facts)
 
 

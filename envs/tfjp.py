@@ -47,9 +47,7 @@ def _silence_cut_once(audio: Audio) -> Audio:
         return audio
     power = frame_power(audio)
     loudest = power.max()
-    gate = max(
-        min(np.percentile(power, GATE_PERCENTILE) * _GATE_MARGIN, loudest * _BELOW_LOUDEST), _ABSOLUTE_GATE
-    )
+    gate = max(min(np.percentile(power, GATE_PERCENTILE) * _GATE_MARGIN, loudest * _BELOW_LOUDEST), _ABSOLUTE_GATE)
     silent = power <= gate
     longest = round(LONGEST_SILENCE_S * SAMPLE_RATE / _HOP)
     steps = np.diff(np.concatenate(([0], silent.astype(np.int8), [0])))

@@ -148,9 +148,7 @@ class StreamVectorEnv(VectorEnv[Batch, Batch, NDArray[Any]]):
 
     def _per_slot(self, name: str, values: Any) -> list[Any]:
         if len(values) != self.num_envs:
-            raise ScenarioError(
-                f"{name} has {len(values)} entries, expected one for each of {self.num_envs} slots"
-            )
+            raise ScenarioError(f"{name} has {len(values)} entries, expected one for each of {self.num_envs} slots")
         return list(values)
 
     def _observe(self) -> Batch:

@@ -37,7 +37,7 @@ def stream_of(env: gym.Env[Any, Any]) -> StreamEnv:
     return stream
 
 
-class DiscreteDecision(gym.ActionWrapper[Observation, int, Action]):
+class DiscreteDecision(gym.ActionWrapper[Any, Any, Action]):
     """Leaves the agent the decision alone: 0 waits, 1 responds. For Stable-Baselines3.
 
     On 1 the wrapper says the first reference reply of the cue that is open at that moment, or a canned reply
@@ -52,9 +52,9 @@ class DiscreteDecision(gym.ActionWrapper[Observation, int, Action]):
     Discrete(2)
     """
 
-    def __init__(self, env: gym.Env[Observation, Action], canned: str = CANNED_REPLY) -> None:
+    def __init__(self, env: gym.Env[Any, Action], canned: str = CANNED_REPLY) -> None:
         super().__init__(env)
-        self.action_space = spaces.Discrete(2)
+        self.action_space: gym.Space[Any] = spaces.Discrete(2)
         self.canned = canned
         self._stream = stream_of(env)
         self._to_say: list[int] = []
@@ -97,9 +97,7 @@ class LogMelObservation(gym.ObservationWrapper[LogMel, Any, Observation]):
         self.observation_space = spaces.Box(-1.0, 1.0, (CHUNK_FRAMES, N_MELS), np.float32)
         self._context: Audio = np.zeros(CONTEXT_SAMPLES, np.float32)
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[LogMel, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[LogMel, dict[str, Any]]:
         """Begin a scenario; what was heard before is forgotten."""
         self._context = np.zeros(CONTEXT_SAMPLES, np.float32)
         return super().reset(seed=seed, options=options)
@@ -149,7 +147,7 @@ class RecordTraces(gym.Wrapper[Any, Any, Any, Any]):
 
 
 class InjectLatency(gym.Wrapper[Any, Any, Any, Any]):
-    """Adds thinking time to every action, drawn from a distribution; the draws follow from the scenario's seed.
+    """Adds thinking time to every action, drawn from a distribution; draws follow from the scenario's seed.
 
     Args:
         env: A stream environment; its own `thinking_s` is added.
@@ -165,9 +163,7 @@ class InjectLatency(gym.Wrapper[Any, Any, Any, Any]):
         self.draw = draw
         self._rng = np.random.default_rng(0)
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Begin a scenario, and the draws that belong to it."""
         result = super().reset(seed=seed, options=options)
         self._rng = np.random.default_rng([self._stream.trace.seed, 0x1A7])

@@ -16,7 +16,12 @@ class CannedReplyPolicy:
     """Decides by `wants_to_speak`, one override each, and says one canned reply, K tokens a chunk."""
 
     def __init__(
-        self, num_slots: int, tokenizer: TextTokenizer, tokens_per_chunk: int, seed: int = 0, text: str = CANNED_REPLY
+        self,
+        num_slots: int,
+        tokenizer: TextTokenizer,
+        tokens_per_chunk: int,
+        seed: int = 0,
+        text: str = CANNED_REPLY,
     ) -> None:
         self.num_slots, self.seed = num_slots, seed
         ids = [*tokenizer.encode(text), tokenizer.end_id]
@@ -98,7 +103,12 @@ class EnergyPolicy(CannedReplyPolicy):
     FOLLOW = 0.1  # share of the way that the background level follows each chunk
 
     def __init__(
-        self, num_slots: int, tokenizer: TextTokenizer, tokens_per_chunk: int, seed: int = 0, text: str = CANNED_REPLY
+        self,
+        num_slots: int,
+        tokenizer: TextTokenizer,
+        tokens_per_chunk: int,
+        seed: int = 0,
+        text: str = CANNED_REPLY,
     ) -> None:
         super().__init__(num_slots, tokenizer, tokens_per_chunk, seed, text)
         self.background = np.full(num_slots, np.nan)

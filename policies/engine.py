@@ -15,8 +15,10 @@ from envs.scenario import Audio
 from policies.features import LogMel
 from policies.kv_slots import KVSlots
 from policies.modeling_lalm import LALM
-from policies.session import Sampling, Session, StepEvent
+from policies.session import Decision, Sampling, Session, StepEvent
 from policies.token_layout import TokenColumns
+
+_SPEAKING: tuple[Decision, None, None] = ("speaking", None, None)
 
 
 class Engine:
@@ -68,7 +70,7 @@ class Engine:
         events = []
         for s in heard:
             tokens = spoken.get(s.id, [])
-            decision, probability, log_prob = decided.get(s.id, ("speaking", None, None))
+            decision, probability, log_prob = decided.get(s.id, _SPEAKING)
             events.append(
                 StepEvent(
                     session=s.id,
@@ -133,7 +135,7 @@ class Engine:
         for i, (session, piece) in enumerate(zip(sessions, pieces, strict=True)):
             session.hidden = hidden[i, len(piece) - 1]
 
-    def _decide(self, session: Session, probability: Tensor) -> tuple[str, float, float]:
+    def _decide(self, session: Session, probability: Tensor) -> tuple[Decision, float, float]:
         """Emit one control token; return the decision, P(response) and the decision's log-probability."""
         p = float(probability)
         threshold = session.sampling.threshold

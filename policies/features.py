@@ -25,6 +25,9 @@ _LOG_MEAN, _LOG_STD = -6.0, 4.0  # of foley streams at the levels that scenarios
 class LogMel(torch.nn.Module):
     """Log-mel windows of chunks; holds no parameters."""
 
+    filters: Tensor  # [257, 64]
+    window: Tensor  # [400]
+
     def __init__(self) -> None:
         super().__init__()
         filters = torchaudio.functional.melscale_fbanks(

@@ -1,7 +1,7 @@
 """The LALM: chunk encoder -> projector -> causal language model, as a `transformers` model."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -46,6 +46,8 @@ class ChunkEncoder(nn.Module):
 class ExactRotaryEmbedding(nn.Module):
     """Rotary angles in float64: float32 loses the small angles after an hour of positions."""
 
+    inv_freq: Tensor  # float64 [head_dim / 2]
+
     def __init__(self, config: Qwen2Config) -> None:
         super().__init__()
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
@@ -81,7 +83,7 @@ class LALM(PreTrainedModel):
 
     config_class = LALMConfig
     base_model_prefix = "text_model"
-    _tied_weights_keys = {"lm_head.weight": "text_model.embed_tokens.weight"}
+    _tied_weights_keys: ClassVar = {"lm_head.weight": "text_model.embed_tokens.weight"}
     _supports_sdpa = True
 
     def __init__(self, config: LALMConfig) -> None:
@@ -90,7 +92,8 @@ class LALM(PreTrainedModel):
         text_config = Qwen2Config(**config.text_config)
         self.encoder = ChunkEncoder(config.encoder_channels, layout.audio_tokens_per_chunk)
         self.projector = nn.Sequential(
-            nn.Linear(self.encoder.output_size, text_config.hidden_size), nn.LayerNorm(text_config.hidden_size)
+            nn.Linear(self.encoder.output_size, text_config.hidden_size),
+            nn.LayerNorm(text_config.hidden_size),
         )
         self.text_model = Qwen2Model(text_config)
         self.text_model.rotary_emb = ExactRotaryEmbedding(text_config)

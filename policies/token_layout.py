@@ -51,9 +51,7 @@ class TokenLayout:
     @property
     def not_speakable(self) -> tuple[int, ...]:
         """Special tokens that can never stand inside a reply."""
-        return tuple(
-            getattr(self, name.strip("<>")) for name in SPECIAL_TOKENS if name != "<end>"
-        )
+        return tuple(getattr(self, name.strip("<>")) for name in SPECIAL_TOKENS if name != "<end>")
 
     def reply_chunks(self, num_tokens: int) -> int:
         """Return how many chunks a reply of `num_tokens` tokens, the end token included, lasts."""

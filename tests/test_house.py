@@ -76,9 +76,7 @@ def test_imports_run_down_only(room: str) -> None:
 
 def test_no_module_imports_itself_in_a_circle() -> None:
     names = {module_name(path): path for path in modules()}
-    graph = {
-        name: (imports(path, at_import_time=True) & names.keys()) - {name} for name, path in names.items()
-    }
+    graph = {name: (imports(path, at_import_time=True) & names.keys()) - {name} for name, path in names.items()}
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
@@ -120,9 +118,7 @@ def test_constraints_name_every_dependency_within_its_bounds() -> None:
 def test_no_lock_file_is_tracked() -> None:
     if not (ROOT / ".git").exists():
         pytest.skip("not a git checkout")
-    done = subprocess.run(
-        ["git", "ls-files", "uv.lock"], capture_output=True, text=True, check=True, cwd=ROOT
-    )
+    done = subprocess.run(["git", "ls-files", "uv.lock"], capture_output=True, text=True, check=True, cwd=ROOT)
     assert not done.stdout.strip()
 
 

@@ -1,0 +1,1 @@
+"""The learning: supervised stages, PPO, evaluation, reports and the command line."""

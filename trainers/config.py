@@ -38,9 +38,7 @@ class ScenesConfig:
 
     def __post_init__(self) -> None:
         if self.min_chunks > self.max_chunks:
-            raise ValueError(
-                f"min_chunks is {self.min_chunks}, expected at most max_chunks, {self.max_chunks}"
-            )
+            raise ValueError(f"min_chunks is {self.min_chunks}, expected at most max_chunks, {self.max_chunks}")
 
 
 @dataclass(frozen=True)
@@ -62,8 +60,7 @@ class ModelConfig:
             raise ValueError(f"num_heads is {self.num_heads}, expected an even number (two heads share keys)")
         if self.hidden_size % (2 * self.num_heads):
             raise ValueError(
-                f"hidden_size is {self.hidden_size}, "
-                f"expected a multiple of twice num_heads ({2 * self.num_heads})"
+                f"hidden_size is {self.hidden_size}, expected a multiple of twice num_heads ({2 * self.num_heads})"
             )
 
 

@@ -96,9 +96,7 @@ def _parse(text: str, where: str) -> tuple[Any, list[str]]:
     except yaml.YAMLError as error:
         raise ConfigError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from error
     except (TypeError, ValueError) as error:
-        raise ConfigError(
-            f"{where}: only texts, numbers, truths, lists and keys are read: {error}"
-        ) from error
+        raise ConfigError(f"{where}: only texts, numbers, truths, lists and keys are read: {error}") from error
     return value, [f"{where}, {repeated}" for repeated in loader.repeated]
 
 
@@ -153,10 +151,7 @@ def _describe(cls: type, parts: list[str], fault: Any) -> str:
     if fault["type"] == "value_error":  # raised by a dataclass about several of its fields
         return f"{key}: {fault['ctx']['error']}" if key else str(fault["ctx"]["error"])
     expected = (
-        fault["msg"]
-        .removeprefix("Input should be ")
-        .replace("a valid ", "a ")
-        .replace("a integer", "an integer")
+        fault["msg"].removeprefix("Input should be ").replace("a valid ", "a ").replace("a integer", "an integer")
     )
     if fault["type"] == "dataclass_type":
         expected = "a section of keys"
@@ -170,9 +165,7 @@ def _nearest(cls: type, parts: list[str]) -> str:
     siblings = [key.split(".")[-1] for key in known if key.split(".")[:-1] == section]
     close = [".".join((*section, near)) for near in get_close_matches(name, siblings, n=1)]
     suggested = [key for key in known if key.split(".")[-1] == name] or close
-    return (
-        f"; did you mean {' or '.join(map(repr, suggested))}?" if suggested else did_you_mean(name, siblings)
-    )
+    return f"; did you mean {' or '.join(map(repr, suggested))}?" if suggested else did_you_mean(name, siblings)
 
 
 def _dotted_keys(cls: type, prefix: str = "") -> Iterator[str]:

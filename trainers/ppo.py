@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from datasets import Dataset
 from torch import Tensor, nn
-from transformers import GenerationConfig
+from transformers import GenerationConfig, TrainerControl
 
 from envs.rewards import Reward
 from envs.scenario import Scenario
@@ -33,7 +33,7 @@ from trainers.rollouts import Rollout, advantages, collect
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # it warns that PPO is experimental; we pin the release
 
-from trl.experimental.ppo import PPOConfig, PPOTrainer  # noqa: E402
+from trl.experimental.ppo import PPOConfig, PPOTrainer
 
 
 class EnvironmentReward(nn.Module):
@@ -52,8 +52,9 @@ class ValueModel(nn.Module):
     def __init__(self, hidden_size: int) -> None:
         super().__init__()
         self.trunk = nn.Identity()
-        self.score = nn.Sequential(nn.Linear(hidden_size, 128), nn.GELU(), nn.Linear(128, 1))
-        nn.init.zeros_(self.score[2].weight)
+        last = nn.Linear(128, 1)
+        nn.init.zeros_(last.weight)
+        self.score = nn.Sequential(nn.Linear(hidden_size, 128), nn.GELU(), last)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Return values: [..., hidden] -> [...]."""
@@ -114,6 +115,7 @@ class StreamPPOTrainer(PPOTrainer):
     """TRL's PPO trainer whose episodes are streams."""
 
     args: StreamPPOConfig
+    control: TrainerControl
     reward_model: EnvironmentReward
     tokenizer: ReplyTokenizer
 

@@ -1,7 +1,6 @@
 """The whole loop at laptop size: compose, train supervised, reinforce, judge, report."""
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -34,7 +33,15 @@ from policies.tokenizer import ReplyTokenizer, train_tokenizer
 from trainers.config import QuickstartConfig
 from trainers.evaluation import play
 from trainers.report import Episode, ReportData, write_report
-from trainers.scenes import HELD_OUT_SEEDS, PPO_SEEDS, TRAIN_SEEDS, VALIDATION_SEEDS, Composed, compose_all, seeds
+from trainers.scenes import (
+    HELD_OUT_SEEDS,
+    PPO_SEEDS,
+    TRAIN_SEEDS,
+    VALIDATION_SEEDS,
+    Composed,
+    compose_all,
+    seeds,
+)
 from trainers.supervised import make_sample, train_supervised
 
 THRESHOLDS = (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
@@ -150,7 +157,12 @@ def _supervise(run: Run) -> tuple[LALM, ReplyTokenizer]:
 
 
 def _play_model(
-    run: Run, model: LALM, tokenizer: ReplyTokenizer, streams: Callable[[int], Scenario], wanted: Sequence[int], t: float
+    run: Run,
+    model: LALM,
+    tokenizer: ReplyTokenizer,
+    streams: Callable[[int], Scenario],
+    wanted: Sequence[int],
+    t: float,
 ) -> list[Trace]:
     slots = min(run.config.evaluation.batch_size, len(wanted))
     policy = LALMPolicy(model, tokenizer, slots, Sampling(threshold=t, seed=run.config.seed))
@@ -217,8 +229,18 @@ def _judge_model(
             played[suite] = _play_model(run, model, tokenizer, streams, list(streams.by_seed), threshold)
             metrics = evaluate_traces(played[suite], run.config.seed, run.config.evaluation.bootstrap)
         results[suite][name] = metrics
-        shown = ("trigger_f1", "trigger_precision", "trigger_recall", "latency_p50_s", "reply_quality", "mean_reward")
-        print(f"{suite}: {name}: " + ", ".join(f"{m} {metrics[m].value:.3f}" for m in shown if metrics[m].value is not None))
+        shown = (
+            "trigger_f1",
+            "trigger_precision",
+            "trigger_recall",
+            "latency_p50_s",
+            "reply_quality",
+            "mean_reward",
+        )
+        print(
+            f"{suite}: {name}: "
+            + ", ".join(f"{m} {metrics[m].value:.3f}" for m in shown if metrics[m].value is not None)
+        )
     return played
 
 
@@ -283,4 +305,4 @@ def _publish(run: Run, results: dict[str, dict[str, dict[str, Metric]]], played:
 def _write_text(path: Path, text: str) -> None:
     aside = path.with_name(path.name + ".part")
     aside.write_text(text, encoding="utf-8")
-    os.replace(aside, path)
+    aside.replace(path)

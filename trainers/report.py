@@ -168,9 +168,7 @@ def _bar(value: float, low: float, high: float, scale: tuple[float, float]) -> s
     width = scale[1] - scale[0]
     if width <= 0:
         return ""
-    x = {
-        key: 100 * (v - scale[0]) / width for key, v in (("zero", 0.0), ("v", value), ("l", low), ("h", high))
-    }
+    x = {key: 100 * (v - scale[0]) / width for key, v in (("zero", 0.0), ("v", value), ("l", low), ("h", high))}
     left, length = min(x["zero"], x["v"]), abs(x["v"] - x["zero"])
     return (
         '<svg class=bar viewBox="0 0 100 6" preserveAspectRatio="none" aria-hidden="true">'
@@ -180,11 +178,7 @@ def _bar(value: float, low: float, high: float, scale: tuple[float, float]) -> s
 
 
 def _curves(curves: Mapping[str, Sequence[tuple[int, float]]]) -> str:
-    drawn = [
-        _curve(name, finite)
-        for name, p in curves.items()
-        if (finite := [q for q in p if math.isfinite(q[1])])
-    ]
+    drawn = [_curve(name, finite) for name, p in curves.items() if (finite := [q for q in p if math.isfinite(q[1])])]
     return f"<h2>Learning</h2><div class=curves>{''.join(drawn)}</div>" if drawn else ""
 
 
@@ -251,8 +245,7 @@ def _cue_rows(trace: Trace) -> list[tuple[float, str]]:
     answered = {reply.cue for reply in trace.replies}
     missed = [cue for i, cue in enumerate(trace.cues) if i not in answered]
     return [
-        (c.deadline_s, _text_row(c.deadline_s, f"<span class=bad>missed {_name(c.label)}</span>", ""))
-        for c in missed
+        (c.deadline_s, _text_row(c.deadline_s, f"<span class=bad>missed {_name(c.label)}</span>", "")) for c in missed
     ]
 
 

@@ -17,8 +17,8 @@ from envs.trace import StepRecord, Trace
 from envs.vector_env import StreamVectorEnv
 from policies.lalm_policy import LALMPolicy
 from policies.modeling_lalm import LALM
-from policies.session import Sampling, StepEvent
 from policies.sequences import Turn
+from policies.session import Sampling, StepEvent
 from policies.tokenizer import ReplyTokenizer
 
 TEXT_COMPONENTS = frozenset({"helpfulness", "verbosity", "repetition"})

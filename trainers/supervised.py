@@ -102,7 +102,10 @@ class Collator:
             features = [augment(f, self.generator) for f in features]
         counts = [len(f) for f in features]
         tokens = collate([s.sequence for s in samples], counts, self.layout.audio_tokens_per_chunk)
-        decisions, contents = torch.zeros_like(tokens.ids, dtype=torch.bool), torch.zeros_like(tokens.ids, dtype=torch.bool)
+        decisions, contents = (
+            torch.zeros_like(tokens.ids, dtype=torch.bool),
+            torch.zeros_like(tokens.ids, dtype=torch.bool),
+        )
         for row, sample in enumerate(samples):
             decisions[row, sample.sequence.decisions] = True
             contents[row, sample.sequence.contents] = True

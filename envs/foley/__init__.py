@@ -68,9 +68,7 @@ class Foley:
             raise ScenarioError(f"no built-in sound is called {label!r}{did_you_mean(label, self.labels)}")
         sound = SOUND_CLASSES[label]
         if sound.decision != decision:
-            raise ScenarioError(
-                f"the built-in sound {label!r} is {sound.decision}, not {decision}; draw it as that"
-            )
+            raise ScenarioError(f"the built-in sound {label!r} is {sound.decision}, not {decision}; draw it as that")
         return Clip(
             audio=render(label, rng),
             label=label,

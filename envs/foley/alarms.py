@@ -29,17 +29,13 @@ from envs.foley.synthesis import (
 def _gate(n: int, spans_s: list[tuple[float, float]]) -> Signal:
     """Return 1 inside the spans and 0 outside, with edges of 4 ms: [n]."""
     t = time_axis(n)
-    return np.max(
-        [np.clip(np.minimum(t - start, end - t) / 0.004, 0.0, 1.0) for start, end in spans_s], axis=0
-    )
+    return np.max([np.clip(np.minimum(t - start, end - t) / 0.004, 0.0, 1.0) for start, end in spans_s], axis=0)
 
 
 def smoke_alarm(rng: Generator) -> Signal:
     """A piezo tone of 2.8-3.6 kHz: three slow beeps and a pause (temporal three, ISO 8201), or quick ones."""
     slow = rng.random() < 0.6
-    beep_s, beeps = (
-        (rng.uniform(0.4, 0.55), 3) if slow else (rng.uniform(0.06, 0.2), int(rng.integers(3, 20)))
-    )
+    beep_s, beeps = (rng.uniform(0.4, 0.55), 3) if slow else (rng.uniform(0.06, 0.2), int(rng.integers(3, 20)))
     step_s = beep_s * (2.0 if slow else rng.uniform(1.4, 2.0))
     pause_s = 1.0 if slow else rng.uniform(0.2, 0.6)
     total_s = rng.uniform(2.0, 5.0)
@@ -168,9 +164,7 @@ def car_skid(rng: Generator) -> Signal:
     f = bins(n)
     rubber = noise(rng, n, peaks(f, [pitch, 2.0 * pitch], 0.5, 0.1))
     level = curve(n, [0, 0.1, 0.8, 1], [0, 1, 0.8, 0]) * (1.0 + wander(rng, n, 25.0, 0.15))
-    sound = (
-        unit(squeal) + rng.uniform(0.1, 0.4) * glide(rubber, 1.0 / (1.0 + f / 6000.0), f * 0 + 0.6, fall)
-    ) * level
+    sound = (unit(squeal) + rng.uniform(0.1, 0.4) * glide(rubber, 1.0 / (1.0 + f / 6000.0), f * 0 + 0.6, fall)) * level
     if rng.random() < 0.5:
         m = samples(rng.uniform(0.6, 1.2))
         crash = ring(rng, m, rng.uniform(90, 3500, 30), rng.uniform(0.03, 0.2, 30), rng.uniform(0.2, 1.0, 30))

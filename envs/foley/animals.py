@@ -41,9 +41,7 @@ def dog(rng: Generator) -> Signal:
     def bark() -> Signal:
         n = samples(rng.uniform(0.1, 0.26))
         f0 = pitch * rng.uniform(0.9, 1.1) * curve(n, [0, 0.25, 1], [0.8, 1.4, 0.7])
-        sound = voice(
-            rng, f0, (mouth * 0.9, mouth * 0.8), slope=rng.uniform(0.6, 1.3), breath=rng.uniform(0.15, 0.5)
-        )
+        sound = voice(rng, f0, (mouth * 0.9, mouth * 0.8), slope=rng.uniform(0.6, 1.3), breath=rng.uniform(0.15, 0.5))
         return sound * curve(n, [0, 0.08, 0.5, 1], [0, 1, 0.6, 0])
 
     return _calls(rng, bark, 7, (0.08, 0.6))
@@ -72,9 +70,7 @@ def sheep(rng: Generator) -> Signal:
         tremor = np.sin(2 * np.pi * rng.uniform(6.0, 12.0) * time_axis(n))
         f0 = pitch * (1.0 + rng.uniform(0.03, 0.08) * tremor) * curve(n, [0, 0.15, 1], [0.95, 1.05, 0.9])
         mouth = formant * np.array([1.0, 2.2, 3.3])
-        sound = voice(
-            rng, f0, (mouth, mouth * 0.95), slope=rng.uniform(0.3, 0.9), breath=rng.uniform(0.05, 0.2)
-        )
+        sound = voice(rng, f0, (mouth, mouth * 0.95), slope=rng.uniform(0.3, 0.9), breath=rng.uniform(0.05, 0.2))
         return sound * (1.0 + rng.uniform(0.3, 0.7) * tremor) * curve(n, [0, 0.08, 0.8, 1], [0, 1, 0.7, 0])
 
     return _calls(rng, baa, 2, (0.3, 0.9))
@@ -132,16 +128,12 @@ def donkey(rng: Generator) -> Signal:
         n = samples(rng.uniform(0.3, 0.6))
         f0 = pitch * (rng.uniform(2.0, 3.0) if high else 1.0) * curve(n, [0, 0.5, 1], [0.95, 1.05, 0.9])
         mouth = formant * np.array([1.0, 2.2, 3.5])
-        sound = voice(
-            rng, f0, (mouth, mouth), slope=0.9, breath=0.5 if high else 0.15, rough=0.1 if high else 0.5
-        )
+        sound = voice(rng, f0, (mouth, mouth), slope=0.9, breath=0.5 if high else 0.15, rough=0.1 if high else 0.5)
         level = rng.uniform(0.3, 0.6) if high else 1.0
         high = not high
         return sound * curve(n, [0, 0.15, 0.8, 1], [0, 1, 0.8, 0]) * level
 
-    return place(
-        samples(4.0), [(float(at), bray()) for at in even_starts(rng, int(rng.integers(3, 8)), 0.55, 0.08)]
-    )
+    return place(samples(4.0), [(float(at), bray()) for at in even_starts(rng, int(rng.integers(3, 8)), 0.55, 0.08)])
 
 
 def monkey(rng: Generator) -> Signal:
@@ -184,9 +176,7 @@ def chicken(rng: Generator) -> Signal:
     def cluck() -> Signal:
         n = samples(rng.uniform(0.3, 0.6) if rng.random() < 0.2 else rng.uniform(0.05, 0.12))
         f0 = pitch * rng.uniform(0.9, 1.2) * curve(n, [0, 0.4, 1], [0.8, 1.2, 0.9])
-        return voice(
-            rng, f0, (mouth * 0.9, mouth), slope=0.8, breath=0.2, rough=rng.uniform(0.0, 0.4)
-        ) * np.hanning(n)
+        return voice(rng, f0, (mouth * 0.9, mouth), slope=0.8, breath=0.2, rough=rng.uniform(0.0, 0.4)) * np.hanning(n)
 
     return _calls(rng, cluck, 10, (0.06, 0.45))
 

@@ -44,9 +44,7 @@ def knock(rng: Generator, body_hz: float, tau_s: float, contact: float, modes: i
 def _shard(rng: Generator, low: float, high: float, tau_s: float) -> Signal:
     count = int(rng.integers(2, 6))
     f = np.exp(rng.uniform(np.log(low), np.log(high), count))
-    return ring(
-        rng, samples(5.0 * tau_s), f, tau_s * rng.uniform(0.4, 1.0, count), rng.uniform(0.3, 1.0, count)
-    )
+    return ring(rng, samples(5.0 * tau_s), f, tau_s * rng.uniform(0.4, 1.0, count), rng.uniform(0.3, 1.0, count))
 
 
 def glass_break(rng: Generator) -> Signal:
@@ -75,9 +73,7 @@ def dishes(rng: Generator) -> Signal:
     for at in even_starts(rng, int(rng.integers(1, 8)), rng.uniform(0.15, 0.6), 0.6):
         base = log_uniform(rng, 700.0, 2800.0)
         f = base * np.array([1.0, rng.uniform(1.5, 1.9), rng.uniform(2.3, 2.9), rng.uniform(3.2, 4.2)])
-        clink = ring(
-            rng, samples(0.5), f, rng.uniform(0.03, 0.14) * np.array([1, 0.7, 0.5, 0.3]), [1, 0.6, 0.5, 0.3]
-        )
+        clink = ring(rng, samples(0.5), f, rng.uniform(0.03, 0.14) * np.array([1, 0.7, 0.5, 0.3]), [1, 0.6, 0.5, 0.3])
         pieces.append((float(at), clink * rng.uniform(0.3, 1.0)))
         pieces.append((float(at), knock(rng, rng.uniform(200, 500), 0.012, 0.4) * rng.uniform(0.0, 0.5)))
     return place(samples(min(pieces[-1][0] + 0.5, 4.0)), pieces)
@@ -87,9 +83,7 @@ def fall(rng: Generator) -> Signal:
     """Somebody falls: perhaps a cry, a heavy blow of 40-120 Hz, lesser blows, things that clatter."""
     body = log_uniform(rng, 40.0, 120.0)
     before = rng.uniform(0.1, 0.45)
-    pieces: list[tuple[float, Signal]] = [
-        (before, knock(rng, body, rng.uniform(0.05, 0.12), rng.uniform(0.2, 0.8), 9))
-    ]
+    pieces: list[tuple[float, Signal]] = [(before, knock(rng, body, rng.uniform(0.05, 0.12), rng.uniform(0.2, 0.8), 9))]
     if rng.random() < 0.6:
         pieces.append((0.0, groan(rng, before + 0.1) * rng.uniform(0.2, 0.6)))
     at = before
@@ -127,12 +121,8 @@ def rockfall(rng: Generator) -> Signal:
     """Stones tumble: many blows that grow and thin out over a low rumble."""
     n = samples(rng.uniform(1.8, 4.5))
     swell = curve(n, [0, rng.uniform(0.15, 0.4), 1], [0.1, 1, 0])
-    rumble = noise(rng, n, band(bins(n), 25.0, log_uniform(rng, 100.0, 300.0))) * (
-        1.0 + wander(rng, n, 15.0, 0.4)
-    )
-    debris = shape(
-        crackles(rng, n, rng.uniform(40, 160), 0.015, 1.0), peaks(bins(n), [500.0, 1500.0], 1.2, 0.1)
-    )
+    rumble = noise(rng, n, band(bins(n), 25.0, log_uniform(rng, 100.0, 300.0))) * (1.0 + wander(rng, n, 15.0, 0.4))
+    debris = shape(crackles(rng, n, rng.uniform(40, 160), 0.015, 1.0), peaks(bins(n), [500.0, 1500.0], 1.2, 0.1))
     blows = []
     for _ in range(int(rng.integers(10, 40))):
         at = n / SAMPLE_RATE * rng.beta(2.0, 3.0)
@@ -163,8 +153,7 @@ def knocking_work(rng: Generator) -> Signal:
     starts = even_starts(rng, int(rng.integers(1, 7)), rng.uniform(0.18, 0.7), 0.2)
     contact = rng.uniform(0.2, 1.0)
     pieces = [
-        (float(s), knock(rng, body * rng.uniform(0.95, 1.05), tau, contact) * rng.uniform(0.5, 1))
-        for s in starts
+        (float(s), knock(rng, body * rng.uniform(0.95, 1.05), tau, contact) * rng.uniform(0.5, 1)) for s in starts
     ]
     return place(samples(min(pieces[-1][0] + 0.4, 4.0)), pieces)
 
@@ -179,9 +168,7 @@ def door(rng: Generator) -> Signal:
         creak = shape(tone(f0, harmonics(45, 0.2)), peaks(bins(n), rng.uniform(400, 3000, 3), 0.2, 0.02, 0.9))
         pieces.append((0.0, unit(creak) * np.hanning(n) * rng.uniform(0.2, 0.7)))
         at = n / SAMPLE_RATE * rng.uniform(0.7, 1.0)
-    pieces.append(
-        (at, knock(rng, log_uniform(rng, 60.0, 180.0), rng.uniform(0.03, 0.08), rng.uniform(0.2, 0.7), 8))
-    )
+    pieces.append((at, knock(rng, log_uniform(rng, 60.0, 180.0), rng.uniform(0.03, 0.08), rng.uniform(0.2, 0.7), 8)))
     latch = knock(rng, rng.uniform(900, 2500), 0.008, 0.8) * rng.uniform(0.1, 0.5)
     pieces.append((at + rng.uniform(0.02, 0.12), latch))
     return place(samples(at + rng.uniform(0.4, 0.8)), pieces)
@@ -224,9 +211,7 @@ def clock_tick(rng: Generator) -> Signal:
     starts = even_starts(rng, max(int(rng.uniform(2.0, 5.0) / period), 3), float(period), 0.01)
     body = log_uniform(rng, 700.0, 2600.0)
     tick, tock = knock(rng, body, 0.006, 0.7), knock(rng, body * rng.uniform(0.7, 0.95), 0.006, 0.7)
-    pieces = [
-        (float(s), (tick if k % 2 == 0 else tock) * rng.uniform(0.85, 1.0)) for k, s in enumerate(starts)
-    ]
+    pieces = [(float(s), (tick if k % 2 == 0 else tock) * rng.uniform(0.85, 1.0)) for k, s in enumerate(starts)]
     return place(samples(min(pieces[-1][0] + 0.2, 5.2)), pieces)
 
 

@@ -54,8 +54,7 @@ def vacuum(rng: Generator) -> Signal:
     air = noise(
         rng,
         n,
-        peaks(f, [log_uniform(rng, 500.0, 1500.0), rng.uniform(2000, 4500)], 1.2, 0.2)
-        * band(f, 150, 9000, 1),
+        peaks(f, [log_uniform(rng, 500.0, 1500.0), rng.uniform(2000, 4500)], 1.2, 0.2) * band(f, 150, 9000, 1),
     )
     return unit(air) * speed + rng.uniform(0.15, 0.7) * whine
 
@@ -118,12 +117,7 @@ def machine_fault(rng: Generator) -> Signal:
     starts = np.flatnonzero(np.diff(angle) < -0.5)
     hit = ring(rng, samples(0.3), metal, rng.uniform(0.01, 0.06, 6), 1.0)
     hits = place(n, [(int(s) / SAMPLE_RATE, hit * rng.uniform(0.5, 1.0)) for s in starts])
-    return (
-        rng.uniform(0.2, 0.6) * load
-        + grind
-        + rng.uniform(0.1, 0.7) * shriek
-        + rng.uniform(0.3, 0.8) * unit(hits)
-    )
+    return rng.uniform(0.2, 0.6) * load + grind + rng.uniform(0.1, 0.7) * shriek + rng.uniform(0.3, 0.8) * unit(hits)
 
 
 RENDERERS: dict[str, Callable[[Generator], Signal]] = {

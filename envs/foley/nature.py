@@ -30,18 +30,14 @@ from envs.foley.synthesis import (
 )
 
 
-def _bubbles(
-    rng: Generator, starts: Signal, n: int, hz: tuple[float, float], tau_s: tuple[float, float]
-) -> Signal:
+def _bubbles(rng: Generator, starts: Signal, n: int, hz: tuple[float, float], tau_s: tuple[float, float]) -> Signal:
     """Return bubbles of air in water: sines that rise a little while they die (Minnaert resonance): [n]."""
     count = len(starts)
     t = time_axis(samples(5.0 * tau_s[1]))
     f = np.exp(rng.uniform(np.log(hz[0]), np.log(hz[1]), (count, 1)))
     rise = rng.uniform(0.5, 6.0, (count, 1))  # relative frequency gained in a second
     tau = rng.uniform(*tau_s, (count, 1))
-    grains = (
-        np.sin(2 * np.pi * f * t * (1.0 + 0.5 * rise * t)) * np.exp(-t / tau) * np.minimum(t / 0.001, 1.0)
-    )
+    grains = np.sin(2 * np.pi * f * t * (1.0 + 0.5 * rise * t)) * np.exp(-t / tau) * np.minimum(t / 0.001, 1.0)
     return scatter(n, starts, grains * rng.lognormal(0.0, 0.6, (count, 1)))
 
 
@@ -49,9 +45,7 @@ def rain(rng: Generator) -> Signal:
     """Steady broad noise with single drops in it."""
     n = samples(rng.uniform(1.5, 5.2))
     f = bins(n)
-    bed = noise(
-        rng, n, band(f, log_uniform(rng, 200.0, 900.0), 20_000.0, 1) * tilt(f, rng.uniform(-3.0, 1.0))
-    )
+    bed = noise(rng, n, band(f, log_uniform(rng, 200.0, 900.0), 20_000.0, 1) * tilt(f, rng.uniform(-3.0, 1.0)))
     drops = shape(crackles(rng, n, log_uniform(rng, 40.0, 400.0), 0.004, 0.9), band(f, 800.0, 9000.0, 1))
     return bed * (1.0 + wander(rng, n, 2.0, 0.06)) + rng.uniform(0.05, 0.5) * drops
 
@@ -76,9 +70,7 @@ def thunder(rng: Generator) -> Signal:
     bright = band(f, 25.0, log_uniform(rng, 200.0, 700.0))
     dark = band(f, 20.0, log_uniform(rng, 60.0, 140.0), 1)
     rumble = unit(glide(noise(rng, n), bright, dark, curve(n, [0, 0.6, 1], [0.0, 0.8, 1.0])) * level)
-    strike = noise(rng, n, band(f, 80.0, log_uniform(rng, 900.0, 4000.0), 1)) * np.exp(
-        -t / rng.uniform(0.03, 0.15)
-    )
+    strike = noise(rng, n, band(f, 80.0, log_uniform(rng, 900.0, 4000.0), 1)) * np.exp(-t / rng.uniform(0.03, 0.15))
     splits = shape(crackles(rng, n, 60.0, 0.02, 1.2), band(f, 100.0, 4000.0, 1)) * np.exp(-t / 0.25)
     crack = unit(strike) + 0.6 * unit(splits)
     return rumble + near * rng.uniform(0.3, 1.5) * crack
@@ -89,9 +81,7 @@ def flowing_water(rng: Generator) -> Signal:
     n = samples(rng.uniform(1.8, 5.2))
     starts = random_starts(rng, n, rng.uniform(60.0, 160.0))
     water = _bubbles(rng, starts, n, (350.0, log_uniform(rng, 1500.0, 4000.0)), (0.004, 0.012))
-    bed = noise(rng, n, band(bins(n), 300.0, log_uniform(rng, 2500.0, 8000.0), 1)) * (
-        1.0 + wander(rng, n, 4.0, 0.15)
-    )
+    bed = noise(rng, n, band(bins(n), 300.0, log_uniform(rng, 2500.0, 8000.0), 1)) * (1.0 + wander(rng, n, 4.0, 0.15))
     return unit(water) + rng.uniform(0.05, 0.35) * bed
 
 
@@ -112,9 +102,7 @@ def water_leak(rng: Generator) -> Signal:
     sound = np.zeros(n)
     if spray_share < 1.0:
         period = rng.uniform(0.22, 0.6)
-        starts = (
-            even_starts(rng, int(n / SAMPLE_RATE / period) + 1, period, rng.uniform(0.02, 0.35)) * SAMPLE_RATE
-        )
+        starts = even_starts(rng, int(n / SAMPLE_RATE / period) + 1, period, rng.uniform(0.02, 0.35)) * SAMPLE_RATE
         low = log_uniform(rng, 500.0, 1400.0)
         plinks = _bubbles(rng, starts[starts < n], n, (low, low * 1.5), (0.015, 0.04))
         landed = starts[starts < n - 1600]
@@ -157,9 +145,7 @@ def room_noise(rng: Generator) -> Signal:
     """A household at rest: dull noise, hum, and now and then something that is moved."""
     n = samples(rng.uniform(2.0, 5.4))
     f = bins(n)
-    bed = noise(rng, n, tilt(f, rng.uniform(-7.0, -2.0)) * band(f, 40.0, 6000.0, 1)) * (
-        1.0 + wander(rng, n, 1.5, 0.15)
-    )
+    bed = noise(rng, n, tilt(f, rng.uniform(-7.0, -2.0)) * band(f, 40.0, 6000.0, 1)) * (1.0 + wander(rng, n, 1.5, 0.15))
     hum = tone(np.full(n, float(rng.choice([50.0, 60.0]))), [1.0, 0.5, 0.4, 0.1, 0.2])
     bumps = [
         (

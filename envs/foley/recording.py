@@ -22,10 +22,9 @@ def record(rng: Generator, x: Signal) -> Audio:
     Returns:
         float32 [m], 0.3 to 6 s, peak in (0.15, 1].
     """
-    x = x[: samples(MAX_S)]
-    rt60_s = (
-        log_uniform(rng, 0.08, 1.2) if rng.random() < 0.7 else 0.0
-    )  # 0: close to the microphone, or outdoors
+    x = _with_attack(rng, x)[: samples(MAX_S)]
+    has_room = rng.random() < 0.7  # or outdoors, or close to the microphone
+    rt60_s = log_uniform(rng, 0.08, 1.2) if has_room else 0.0
     tail = samples(min(0.4 * rt60_s, MAX_S - len(x) / samples(1.0)))
     n = max(len(x) + tail, samples(MIN_S))
     heard = _room_and_microphone(rng, x, n, rt60_s)
@@ -34,6 +33,14 @@ def record(rng: Generator, x: Signal) -> Audio:
         floor = noise(rng, n, tilt(bins(n), rng.uniform(-6.0, 0.0)))
         heard += floor * log_uniform(rng, 3e-4, 1.5e-2)
     return _level(rng, heard)
+
+
+def _with_attack(rng: Generator, x: Signal) -> Signal:
+    """Start a struck sound a moment later, or the fade would take its attack; even sounds stay as they are."""
+    power = np.square(x)
+    if np.mean(power[: samples(0.02)]) < 2.0 * np.mean(power):
+        return x
+    return np.concatenate([np.zeros(samples(rng.uniform(0.008, 0.04))), x])
 
 
 def _room_and_microphone(rng: Generator, x: Signal, n: int, rt60_s: float) -> Signal:

@@ -72,9 +72,7 @@ def tilt(f: Signal, db_per_octave: float) -> Signal:
     return (np.maximum(f, 50.0) / 1000.0) ** (db_per_octave / 6.02)
 
 
-def peaks(
-    f: Signal, centres: Sequence[float] | Signal, width: float, floor: float = 0.02, loss: float = 0.7
-) -> Signal:
+def peaks(f: Signal, centres: Sequence[float] | Signal, width: float, floor: float = 0.02, loss: float = 0.7) -> Signal:
     """Return a gain with resonances at `centres` Hz, each `width` of its frequency wide, on a low floor.
 
     Every further resonance is `loss` times as strong as the one before it, as formants are.
@@ -125,9 +123,7 @@ def harmonics(count: int, slope: float) -> Signal:
     return np.arange(1, count + 1) ** -slope
 
 
-def ring(
-    rng: Generator, n: int, frequencies: Values, taus_s: Values | float, amplitudes: Values | float
-) -> Signal:
+def ring(rng: Generator, n: int, frequencies: Values, taus_s: Values | float, amplitudes: Values | float) -> Signal:
     """Return a struck body: partials [k] in Hz that start together and die with time constants `taus_s`: [n].
 
     A geometric sequence is an outer product of two short ones, so the sum is one small matrix product. It is

@@ -68,9 +68,7 @@ def voice(
     source = source + breath * noise(rng, n)
     f = bins(n)
     width = rng.uniform(0.08, 0.2)
-    return unit(
-        glide(source, peaks(f, formants[0], width), peaks(f, formants[1], width), curve(n, [0, 1], [0, 1]))
-    )
+    return unit(glide(source, peaks(f, formants[0], width), peaks(f, formants[1], width), curve(n, [0, 1], [0, 1])))
 
 
 def baby_cry(rng: Generator) -> Signal:
@@ -102,9 +100,7 @@ def _wail(rng: Generator, n: int, pitch: float, formant: float, harsh: bool) -> 
     rough = rng.uniform(0.2, 0.7) if harsh and rng.random() < 0.7 else 0.0
     first = formant * np.array([0.9, 2.7, 4.4])
     last = formant * np.array([rng.uniform(0.7, 1.2), rng.uniform(2.2, 2.9), 4.2])
-    sound = voice(
-        rng, f0, (first, last), slope=rng.uniform(0.8, 1.7), breath=rng.uniform(0.01, 0.08), rough=rough
-    )
+    sound = voice(rng, f0, (first, last), slope=rng.uniform(0.8, 1.7), breath=rng.uniform(0.01, 0.08), rough=rough)
     tremor = 1.0 + wander(rng, n, 12.0, 0.12)
     return sound * tremor * curve(n, [0, 0.08, 0.7, 1], [0, 1, rng.uniform(0.6, 1), 0])
 
@@ -123,11 +119,7 @@ def _laugh(rng: Generator, pitch: float, formant: float, slope: tuple[float, flo
         phrase_pitch = pitch * rng.uniform(0.85, 1.2)
         for step in range(count):
             n = samples(rng.uniform(0.45, 0.75) / rate)
-            f0 = (
-                phrase_pitch
-                * (1.0 - 0.025 * step)
-                * curve(n, [0, 0.3, 1], [1.05, rng.uniform(1.1, 1.3), 0.85])
-            )
+            f0 = phrase_pitch * (1.0 - 0.025 * step) * curve(n, [0, 0.3, 1], [1.05, rng.uniform(1.1, 1.3), 0.85])
             ha = formant * np.array([1.0, rng.uniform(1.8, 2.4), 3.6])
             burst = voice(rng, f0, (ha, ha * 0.92), slope=rng.uniform(*slope), breath=rng.uniform(0.03, 0.2))
             pieces.append((at, burst * np.hanning(n) ** 0.7 * rng.uniform(0.6, 1.0) * 0.94**step))
@@ -154,9 +146,7 @@ def _cough(rng: Generator, size: float, pitch: float) -> Signal:
     t = time_axis(n)
     formants = size * np.array([rng.uniform(450, 750), rng.uniform(1200, 1700), rng.uniform(2500, 3000)])
     f = bins(n)
-    mouth = peaks(f, formants, rng.uniform(0.2, 0.5), rng.uniform(0.04, 0.15)) * tilt(
-        f, rng.uniform(-6.0, -1.0)
-    )
+    mouth = peaks(f, formants, rng.uniform(0.2, 0.5), rng.uniform(0.04, 0.15)) * tilt(f, rng.uniform(-6.0, -1.0))
     rush = noise(rng, n, mouth)
     burst = np.exp(-t / rng.uniform(0.012, 0.03))
     tail = np.exp(-t / rng.uniform(0.05, 0.1))
@@ -249,9 +239,7 @@ def _talker(rng: Generator, n: int) -> Signal:
 def speech_babble(rng: Generator) -> Signal:
     """One to three people talking, syllable by syllable, without words."""
     n = samples(rng.uniform(1.2, 4.5))
-    return np.sum(
-        [_talker(rng, n) * log_uniform(rng, 0.3, 1.0) for _ in range(int(rng.integers(1, 4)))], axis=0
-    )
+    return np.sum([_talker(rng, n) * log_uniform(rng, 0.3, 1.0) for _ in range(int(rng.integers(1, 4)))], axis=0)
 
 
 def applause(rng: Generator) -> Signal:
@@ -289,9 +277,7 @@ def snoring(rng: Generator) -> Signal:
         n = samples(rng.uniform(0.8, 1.5))
         f0 = flutter * (1.0 + wander(rng, n, 10.0, 0.08))
         mouth = formant * np.array([1.0, 2.4, 4.6])
-        rattle = voice(
-            rng, f0, (mouth, mouth * 1.1), slope=rng.uniform(0.2, 0.8), breath=rng.uniform(0.1, 0.4)
-        )
+        rattle = voice(rng, f0, (mouth, mouth * 1.1), slope=rng.uniform(0.2, 0.8), breath=rng.uniform(0.1, 0.4))
         pieces.append((float(at), rattle * np.hanning(n)))
         out = _breath(rng, rng.uniform(0.6, 1.0), 1200.0)
         pieces.append((float(at) + n / samples(1.0) + 0.2, out * rng.uniform(0.03, 0.15)))
@@ -303,9 +289,9 @@ def groan(rng: Generator, seconds: float) -> Signal:
     n = samples(seconds)
     f0 = log_uniform(rng, 130.0, 380.0) * curve(n, [0, 0.2, 1], [0.9, 1.2, 0.7])
     first, last = _VOWELS[[0, 4]] * rng.uniform(0.95, 1.2)
-    return voice(
-        rng, f0, (first, last), slope=rng.uniform(0.7, 1.3), breath=0.1, rough=rng.uniform(0.0, 0.4)
-    ) * decay(n, seconds / 2)
+    return voice(rng, f0, (first, last), slope=rng.uniform(0.7, 1.3), breath=0.1, rough=rng.uniform(0.0, 0.4)) * decay(
+        n, seconds / 2
+    )
 
 
 RENDERERS: dict[str, Callable[[Generator], Signal]] = {

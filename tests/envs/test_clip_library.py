@@ -77,9 +77,7 @@ def test_bad_rows_are_named(tmp_path: Path, rows: Rows, message: str) -> None:
 def test_bad_manifests_are_named(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="no such folder"):
         ClipLibrary.from_folder(tmp_path / "nowhere")
-    with pytest.raises(
-        ManifestError, match=r"manifest\.csv: no such manifest; it needs the columns path, label"
-    ):
+    with pytest.raises(ManifestError, match=r"manifest\.csv: no such manifest; it needs the columns path, label"):
         ClipLibrary.from_folder(tmp_path)
     without = (*COLUMNS[:5], "recordings", *COLUMNS[6:])
     with pytest.raises(ManifestError, match="no column 'recording'; did you mean 'recordings'"):
@@ -125,9 +123,7 @@ def recording(index: int, label: str, group: str = "", speaker: str = "", source
     return Recording(clip, speaker, source)
 
 
-tied = st.tuples(
-    st.sampled_from("amxyz"), st.sampled_from(["", *"0123456789"]), st.sampled_from(["", *"pqrst"])
-)
+tied = st.tuples(st.sampled_from("amxyz"), st.sampled_from(["", *"0123456789"]), st.sampled_from(["", *"pqrst"]))
 
 
 @given(st.lists(tied, min_size=1, max_size=40), st.floats(0.1, 0.9), st.integers(0, 1000))

@@ -23,9 +23,7 @@ from envs.proactive import DealtScenarios, ProactiveScenarios
 from envs.scenario import Answer, Clip, Decision
 from envs.sources import Mixture
 
-ANSWER = Answer(
-    ("I hear an alarm.", "An alarm is ringing."), ("alarm",), 1.0, "iii", "equipment_or_fire", 0.8
-)
+ANSWER = Answer(("I hear an alarm.", "An alarm is ringing."), ("alarm",), 1.0, "iii", "equipment_or_fire", 0.8)
 
 
 class Bursts:

@@ -1,4 +1,4 @@
-"""The built-in sounds: bounds, repeatability, and the acoustic facts that make a sound what it is."""
+"""The built-in sounds: each renders within its bounds, varies, repeats, and has the acoustics that name it."""
 
 import csv
 import re
@@ -16,243 +16,206 @@ from envs.scenario import Audio
 from envs.sound_classes import SOUND_CLASSES, answer_for
 
 LABELS = sorted(SOUND_CLASSES)
-RESPOND = [label for label in LABELS if SOUND_CLASSES[label].decision == "RESPOND"]
-IGNORE = [label for label in LABELS if SOUND_CLASSES[label].decision == "IGNORE"]
-SEEDS = range(8)
+ANSWERS = {label: sound.answer for label, sound in SOUND_CLASSES.items() if sound.answer is not None}
 MANIFEST = Path(__file__).parents[3] / "shared" / "audio" / "manifest.csv"
-
-some_label = st.sampled_from(LABELS)
-some_seed = st.integers(0, 2**32 - 1)
+SEEDS = range(8)
 
 
 def sound(label: str, seed: int) -> Audio:
     return render(label, np.random.default_rng(seed))
 
 
-def level(x: Audio, frame_s: float = 0.02) -> np.ndarray:
-    """Return the RMS of every frame, relative to the loudest: [frames]."""
-    frame = int(frame_s * SAMPLE_RATE)
-    frames = x[: len(x) // frame * frame].reshape(-1, frame)
-    rms = np.sqrt(np.mean(np.square(frames), axis=1))
-    return rms / rms.max()
-
-
-def onsets(x: Audio, high: float = 0.25, low: float = 0.12, apart_s: float = 0.0) -> int:
-    """Count how often the level rises above `high` from below `low`, at least `apart_s` apart."""
-    count, armed, last_s = 0, True, -np.inf
-    for index, value in enumerate(level(x)):
-        if armed and value > high:
-            armed = False
-            if 0.02 * index - last_s >= apart_s:
-                count, last_s = count + 1, 0.02 * index
-        elif value < low:
-            armed = True
-    return count
-
-
 def power(x: Audio) -> tuple[np.ndarray, np.ndarray]:
-    """Return frequencies in Hz and the power spectrum of the whole sound."""
-    return np.fft.rfftfreq(len(x), 1 / SAMPLE_RATE), np.square(np.abs(np.fft.rfft(x)))
+    return np.fft.rfftfreq(len(x), 1 / SAMPLE_RATE), np.abs(np.fft.rfft(x)) ** 2
 
 
-def share(x: Audio, low: float, high: float) -> float:
-    """Return the share of the energy between `low` and `high` Hz."""
+def centroid(x: Audio) -> float:
     f, p = power(x)
-    return float(p[(f >= low) & (f < high)].sum() / p.sum())
+    return float(np.sum(f * p) / np.sum(p))
 
 
 def dominant_hz(x: Audio) -> float:
-    f, p = power(x * np.hanning(len(x)))  # the window keeps a short frame's peak from being smeared
-    return float(f[np.argmax(p)])
-
-
-def flatness(x: Audio) -> float:
-    """Return the ratio of geometric to arithmetic mean of the smoothed spectrum from 500 Hz to 4 kHz."""
     f, p = power(x)
-    inside = p[(f >= 500) & (f < 4000)]
-    smooth = inside[: len(inside) // 100 * 100].reshape(100, -1).mean(axis=1)
-    return float(np.exp(np.mean(np.log(smooth + 1e-12))) / np.mean(smooth))
+    return float(f[np.argmax(p * (f > 100))])
 
 
-def harmonicity(x: Audio, low_hz: float, high_hz: float) -> float:
-    """Return the median, over loud 40 ms frames, of the largest autocorrelation at periods in the range."""
-    size = 640
-    frames = x[: len(x) // size * size].reshape(-1, size)
-    loud = frames[level(x, 0.04) > 0.3] * np.hanning(size)
-    spectrum = np.square(np.abs(np.fft.rfft(loud, 2 * size)))
-    correlation = np.fft.irfft(spectrum)[:, : size // 2]
-    lags = correlation[:, int(SAMPLE_RATE / high_hz) : int(SAMPLE_RATE / low_hz)]
-    return float(np.median(lags.max(axis=1) / correlation[:, 0]))
+def envelope(x: Audio, frame_s: float = 0.01) -> np.ndarray:
+    m = int(frame_s * SAMPLE_RATE)
+    return np.sqrt(np.mean(np.square(x[: len(x) // m * m]).reshape(-1, m), axis=1))
 
 
-def median(measure, label: str) -> float:
+def bursts(x: Audio) -> int:
+    """Count sudden rises: at least 8 dB over 30 ms, to at least a fifth of the loudest, 0.2 s apart."""
+    level = envelope(x)
+    padded = np.concatenate([np.zeros(4), level])
+    rises = np.flatnonzero((level > 2.5 * padded[:-4][: len(level)] + 1e-6) & (level > 0.2 * level.max()))
+    count, last = 0, -100
+    for frame in rises:
+        if frame - last > 20:
+            count, last = count + 1, int(frame)
+    return count
+
+
+def flatness(x: Audio, low: float, high: float) -> float:
+    """Geometric over arithmetic mean of the spectrum (about 100 Hz a band): near 1 for even noise."""
+    f, p = power(x)
+    edges = np.arange(low, high, 100.0)
+    levels = np.array([p[(f >= a) & (f < a + 100.0)].mean() for a in edges])
+    return float(np.exp(np.mean(np.log(levels + 1e-20))) / levels.mean())
+
+
+def median(label: str, measure) -> float:
     return float(np.median([measure(sound(label, seed)) for seed in SEEDS]))
 
 
 @pytest.mark.parametrize("label", LABELS)
-def test_every_sound_keeps_its_bounds(label):
+def test_every_class_renders_within_its_bounds(label: str) -> None:
     for seed in range(3):
         x = sound(label, seed)
-        assert (x.dtype, x.ndim) == (np.float32, 1)
+        assert x.dtype == np.float32
+        assert x.ndim == 1
         assert np.isfinite(x).all()
-        assert 0.05 < np.abs(x).max() <= 1.0
         assert 0.3 <= len(x) / SAMPLE_RATE <= 6.0
-        assert max(np.abs(x[:8]).max(), np.abs(x[-8:]).max()) < 0.1
-
-
-@settings(max_examples=40, deadline=None)
-@given(some_label, some_seed)
-def test_a_seed_fixes_the_sound_and_another_changes_it(label, seed):
-    x, again, other = sound(label, seed), sound(label, seed), sound(label, seed + 1)
-    np.testing.assert_array_equal(x, again)
-    assert len(x) != len(other) or np.abs(x - other).max() > 0.01
+        assert 0.05 < np.abs(x).max() <= 1.0
+        assert x[0] == 0.0
+        assert x[-1] == 0.0
+        assert np.abs(x[:16]).max() < 0.25 * np.abs(x).max()
 
 
 @settings(max_examples=30, deadline=None)
-@given(some_label, some_seed)
-def test_bounds_hold_for_any_seed(label, seed):
-    x = sound(label, seed)
-    assert np.isfinite(x).all()
-    assert 0.05 < np.abs(x).max() <= 1.0
-    assert 0.3 <= len(x) / SAMPLE_RATE <= 6.0
+@given(label=st.sampled_from(LABELS), seed=st.integers(0, 2**31 - 2))
+def test_a_seed_repeats_and_the_next_one_differs(label: str, seed: int) -> None:
+    first, again, other = sound(label, seed), sound(label, seed), sound(label, seed + 1)
+    assert first.tobytes() == again.tobytes()
+    n = min(len(first), len(other))
+    assert abs(np.corrcoef(first[:n], other[:n])[0, 1]) < 0.9
 
 
-def test_smoke_alarm_is_a_high_tone_that_goes_on_and_off():
+def test_smoke_alarm_is_a_high_tone_that_goes_on_and_off() -> None:
     for seed in SEEDS:
         x = sound("smoke_alarm", seed)
-        f, p = power(x)
-        strongest = f[np.argsort(p)[-5:]]
-        assert any(2500 < hz < 4000 for hz in strongest)
-        assert share(x, 2500, 7500) > 0.9
-    assert median(onsets, "smoke_alarm") >= 2
+        assert 2500 < dominant_hz(x) < 4000
+        level = envelope(x)
+        assert np.mean(level > 0.5 * level.max()) > 0.15
+        assert np.mean(level < 0.3 * level.max()) > 0.15
 
 
-def test_a_coughing_fit_has_three_bursts_and_a_single_cough_one():
-    def coughs(label: str) -> list[int]:  # the voice that closes a cough comes within 0.3 s and is no cough
-        return [onsets(sound(label, seed), 0.2, 0.15, apart_s=0.3) for seed in range(20)]
-
-    assert min(coughs("cough_fit")) >= 3
-    assert set(coughs("cough_single")) == {1}
+def test_a_coughing_fit_has_at_least_three_coughs_and_a_single_cough_one() -> None:
+    assert min(bursts(sound("cough_fit", seed)) for seed in SEEDS) >= 3
+    assert median("cough_single", bursts) == 1
 
 
-def test_overdrive_leaves_no_offset():
-    for label in ("siren", "car_horn", "baby_cry"):
-        assert max(share(sound(label, seed), 0, 10) for seed in SEEDS) < 1e-3
-
-
-def test_siren_sweeps():
+def test_siren_sweeps() -> None:
     for seed in SEEDS:
         x = sound("siren", seed)
-        frames = x[: len(x) // 1600 * 1600].reshape(-1, 1600)
-        tracks = [dominant_hz(frame) for frame in frames[level(x, 0.1) > 0.2]]
-        assert np.quantile(tracks, 0.9) / np.quantile(tracks, 0.1) > 1.2
+        frames = x[: len(x) // 1600 * 1600].reshape(-1, 1600) * np.hanning(1600)
+        f = np.fft.rfftfreq(1600, 1 / SAMPLE_RATE)
+        pitch = f[np.argmax(np.abs(np.fft.rfft(frames)) * (f > 300), axis=1)]
+        assert np.percentile(pitch, 90) > 1.25 * np.percentile(pitch, 10)
 
 
-def test_rain_is_flat_noise_and_a_note_is_not():
-    assert median(flatness, "rain") > 0.5 > 10 * median(flatness, "note")
+def test_rain_is_even_noise_and_a_note_is_not() -> None:
+    assert median("rain", lambda x: flatness(x, 1000, 3500)) > 0.75
+    assert median("note", lambda x: flatness(x, 1000, 3500)) < 0.3
 
 
-def test_glass_is_brighter_than_a_blast():
-    assert median(lambda x: share(x, 1500, 8000), "glass_break") > 0.8
-    assert median(lambda x: share(x, 0, 600), "blast") > 0.6
+def test_what_is_low_is_low_and_what_is_bright_is_bright() -> None:
+    assert median("thunder", centroid) < 900
+    assert median("blast", centroid) < 1000
+    assert median("glass_break", centroid) > 2500
+    assert median("bird", centroid) > 2000
+    assert median("cow", centroid) < 1000
 
 
-def test_a_crying_baby_has_a_voice_at_a_childs_pitch():
-    assert median(lambda x: harmonicity(x, 250, 700), "baby_cry") > 0.5
-    assert median(lambda x: harmonicity(x, 250, 700), "rain") < 0.3
+def test_a_babys_cry_is_voiced_at_a_babys_pitch() -> None:
+    """The autocorrelation of its loudest 60 ms peaks at a period of 250-850 Hz (the pitch moves)."""
+    clear = 0
+    for seed in SEEDS:
+        x = sound("baby_cry", seed)
+        at = int(np.argmax(envelope(x, 0.06))) * 960
+        spectrum = np.abs(np.fft.rfft(x[at : at + 960], 4096)) ** 2
+        r = np.fft.irfft(spectrum)
+        lags = np.arange(19, 64)
+        clear += r[lags].max() > 0.5 * r[0]
+    assert clear >= 6
 
 
-def test_crying_is_slower_than_laughing():
-    def bursts_per_s(x: Audio) -> float:
-        return onsets(x, 0.3, 0.2) / (len(x) / SAMPLE_RATE)
-
-    assert median(bursts_per_s, "baby_laugh") > 1.5 * median(bursts_per_s, "baby_cry")
-
-
-def test_thunder_lasts_and_a_switch_does_not():
-    assert median(len, "thunder") > 2.5 * SAMPLE_RATE
-    assert median(len, "switch") < 1.5 * SAMPLE_RATE
+def test_clock_ticks_and_footsteps_come_one_by_one() -> None:
+    assert median("clock_tick", bursts) >= 3
+    assert median("footsteps", bursts) >= 2
+    assert median("fan", bursts) <= 2
 
 
-def test_catalogue_has_enough_of_both_and_the_hard_pairs():
-    assert len(RESPOND) >= 12
-    assert len(IGNORE) >= 16
-    assert {"baby_cry", "cough_fit", "siren", "glass_break", "water_leak"} <= set(RESPOND)
-    assert {"baby_laugh", "cat", "sheep", "cough_single", "music", "whistling", "dishes", "rain"} <= set(
-        IGNORE
-    )
+def test_foley_draws_clips_of_the_decision() -> None:
+    foley, rng = Foley(), np.random.default_rng(0)
+    assert foley.labels == tuple(LABELS)
+    for decision in ("RESPOND", "IGNORE"):
+        assert foley.has(decision)
+        clips = [foley.draw(rng, decision) for _ in range(12)]
+        assert {clip.decision for clip in clips} == {decision}
+        assert len({clip.label for clip in clips}) > 4
+        assert all((clip.answer is not None) == (decision == "RESPOND") for clip in clips)
+        assert all(clip.origin == "foley" for clip in clips)
+    assert foley.draw(rng, "RESPOND", "siren").label == "siren"
 
 
-@pytest.mark.parametrize("label", RESPOND)
-def test_replies_state_their_key_facts_briefly(label):
-    answer = SOUND_CLASSES[label].answer
-    assert answer is not None
-    assert len(answer.replies) == 3
-    assert len(answer.key_facts) in (1, 2)
-    assert 0.5 <= answer.urgency <= 1.0
-    for reply in answer.replies:
-        assert 6 <= len(reply.split()) <= 14
-        for fact in answer.key_facts:
-            assert re.search(rf"\b(?:{fact})", reply.lower()), (reply, fact)
-
-
-@pytest.mark.parametrize("label", RESPOND)
-def test_the_evidence_lies_within_the_sound(label):
-    answer = SOUND_CLASSES[label].answer
-    assert answer is not None
-    assert min(len(sound(label, seed)) for seed in SEEDS) / SAMPLE_RATE >= answer.evidence_s
-
-
-@pytest.mark.parametrize("label", IGNORE)
-def test_a_sound_to_ignore_has_no_answer(label):
-    assert SOUND_CLASSES[label].answer is None
-
-
-def test_a_known_label_gets_the_catalogues_answer():
-    assert answer_for("siren", "anything", "Traffic") is SOUND_CLASSES["siren"].answer
-
-
-@pytest.mark.parametrize(
-    ("label", "caption", "fact"),
-    [("my_baby", "a baby is crying", "baby"), ("gas_hiss", "", "gas"), ("x", "Gas hisses.", "gas")],
-)
-def test_an_own_label_gets_an_answer_from_its_caption(label, caption, fact):
-    answer = answer_for(label, caption, "Daily Living Sounds")
-    assert fact in answer.key_facts
-    assert all(re.search(rf"\b{f}", reply.lower()) for reply in answer.replies for f in answer.key_facts)
-
-
-def test_draw_serves_both_decisions_evenly_enough():
-    rng = np.random.default_rng(0)
-    clips = [Foley().draw(rng, "RESPOND") for _ in range(60)]
-    assert {clip.decision for clip in clips} == {"RESPOND"}
-    assert all(clip.answer is not None and clip.origin == "foley" for clip in clips)
-    assert len({clip.label for clip in clips}) > len(RESPOND) / 2
-    quiet = Foley().draw(rng, "IGNORE", "rain")
-    assert (quiet.label, quiet.decision, quiet.answer) == ("rain", "IGNORE", None)
-    assert Foley().has("RESPOND")
-    assert Foley().has("IGNORE")
-
-
-def test_an_unknown_label_is_answered_with_the_nearest():
-    with pytest.raises(ScenarioError, match="'sirn'; did you mean 'siren'"):
-        render("sirn", np.random.default_rng(0))
-    with pytest.raises(ScenarioError, match="did you mean 'rain'"):
-        Foley().draw(np.random.default_rng(0), "IGNORE", "rainn")
-
-
-def test_a_label_of_the_other_decision_is_refused():
+def test_a_wrong_label_is_named_with_its_nearest() -> None:
+    with pytest.raises(ScenarioError, match=r"'sirren'.*did you mean 'siren'"):
+        render("sirren", np.random.default_rng(0))
+    with pytest.raises(ScenarioError, match=r"'sirren'.*did you mean 'siren'"):
+        Foley().draw(np.random.default_rng(0), "RESPOND", "sirren")
     with pytest.raises(ScenarioError, match="'rain' is IGNORE, not RESPOND"):
         Foley().draw(np.random.default_rng(0), "RESPOND", "rain")
 
 
-def test_catalogue_agrees_with_the_recordings():
-    if not MANIFEST.exists():
-        pytest.skip("the shared recordings are not here")
+@pytest.mark.parametrize("label", sorted(ANSWERS))
+def test_every_reference_states_its_key_facts_in_a_few_words(label: str) -> None:
+    answer = ANSWERS[label]
+    assert len(set(answer.replies)) == 3
+    assert answer.key_facts
+    for reply in answer.replies:
+        assert 6 <= len(reply.split()) <= 14, reply
+        for fact in answer.key_facts:
+            assert re.search(rf"\b({fact})", reply, re.IGNORECASE), f"{fact!r} is not in {reply!r}"
+    assert 0.5 <= answer.urgency <= 1.0
+    assert 0.4 <= answer.evidence_s <= 2.0
+    pairs = {"i": "distress", "ii": "natural_hazard", "iii": "equipment_or_fire", "iv": "safety_signal"}
+    assert answer.sub_task == pairs[answer.criterion]
+
+
+def test_the_catalogue_covers_every_reason_to_speak() -> None:
+    assert {answer.criterion for answer in ANSWERS.values()} == {"i", "ii", "iii", "iv"}
+    assert len(ANSWERS) >= 12
+    assert len(SOUND_CLASSES) - len(ANSWERS) >= 16
+
+
+def test_an_answer_for_ones_own_label_follows_from_its_caption() -> None:
+    assert answer_for("siren", "whatever", "Traffic") is ANSWERS["siren"]
+    own = answer_for("tap_dance", "someone is choking on water.", "Human Sound Signals")
+    assert own.replies[0] == "I hear that someone is choking on water. Please check on it."
+    assert own.key_facts == ("chok", "water")
+    assert own.criterion == "i"
+    assert (own.urgency, own.evidence_s) == (0.8, 1.0)
+    bare = answer_for("gas_leak", "", "Equipment")
+    assert "gas leak" in bare.replies[0]
+    assert bare.key_facts == ("gas", "leak")
+
+
+@settings(max_examples=50, deadline=None)
+@given(caption=st.text(max_size=40))
+def test_a_derived_answer_always_states_its_own_facts(caption: str) -> None:
+    answer = answer_for("my_sound", caption, "")
+    assert answer.key_facts
+    for reply in answer.replies:
+        assert all(fact in reply.lower() for fact in answer.key_facts)
+
+
+@pytest.mark.skipif(not MANIFEST.exists(), reason="the shared recordings are not here")
+def test_labels_mean_what_they_mean_in_the_recordings() -> None:
     with MANIFEST.open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["label"] in SOUND_CLASSES]
-    assert rows
-    for label in {row["label"] for row in rows}:
-        known = SOUND_CLASSES[label]
-        recorded = {(row["decision"], row["domain"]) for row in rows if row["label"] == label}
-        assert recorded == {(known.decision, known.domain)}
+        recorded = {row["label"]: row for row in csv.DictReader(file)}
+    shared = set(recorded) & set(SOUND_CLASSES)
+    assert len(shared) > 20
+    for label in shared:
+        ours = SOUND_CLASSES[label]
+        assert (ours.decision, ours.domain) == (recorded[label]["decision"], recorded[label]["domain"]), label

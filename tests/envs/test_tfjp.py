@@ -26,9 +26,7 @@ def noise(seconds: float, level: float, seed: int = 0) -> Audio:
 def clips(draw: st.DrawFn) -> Audio:
     """Bursts and pauses of drawn lengths and levels, at times very short."""
     pieces = draw(st.lists(st.tuples(st.floats(0.001, 1.5), st.sampled_from([0.0, 1e-5, 1e-3, 0.05, 0.3]))))
-    return np.concatenate(
-        [np.zeros(0, np.float32)] + [noise(s, level, i) for i, (s, level) in enumerate(pieces)]
-    )
+    return np.concatenate([np.zeros(0, np.float32)] + [noise(s, level, i) for i, (s, level) in enumerate(pieces)])
 
 
 @given(clips())
@@ -67,9 +65,7 @@ def test_noise_profile_is_that_of_the_quietest_frames() -> None:
 
 def test_core_locate_finds_the_loud_and_tonal_span() -> None:
     t = np.arange(2 * RATE) / RATE
-    audio = np.concatenate(
-        (noise(4, 0.01), (0.3 * np.sin(2 * np.pi * 880 * t)).astype(np.float32), noise(4, 0.01))
-    )
+    audio = np.concatenate((noise(4, 0.01), (0.3 * np.sin(2 * np.pi * 880 * t)).astype(np.float32), noise(4, 0.01)))
     core = core_locate(audio, 3.0)
     assert len(core) == 3 * RATE
     assert np.square(core).sum() > 0.98 * np.square(audio).sum()

@@ -56,9 +56,7 @@ def table() -> dict[str, dict[str, Metric]]:
             "trigger_f1": Metric(f1, 40, max(f1 - 0.05, 0.0), f1 + 0.05),
             "trigger_recall": Metric(f1, 40, f1, f1),
             "false_alarms_per_hour": Metric(rate, 12, rate, rate),
-            "latency_p50_s": Metric(None, 0, None, None)
-            if latency is None
-            else Metric(latency, 9, latency, latency),
+            "latency_p50_s": Metric(None, 0, None, None) if latency is None else Metric(latency, 9, latency, latency),
             "mean_reward": Metric(f1 - 0.5, 12, f1 - 0.7, f1 - 0.3),
         }
 
@@ -144,9 +142,7 @@ def test_an_empty_run_still_gives_a_page(tmp_path: Path) -> None:
     assert "Quickstart &lt;toy&gt;" in written(tmp_path, empty)
 
 
-def test_episodes_beyond_the_size_limit_are_named_not_embedded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_episodes_beyond_the_size_limit_are_named_not_embedded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     limit = len(written(tmp_path, data()).encode()) + 500
     monkeypatch.setattr(trainers.report, "MAX_BYTES", limit)
     page = written(tmp_path, data(episodes=[episode(), episode()]))

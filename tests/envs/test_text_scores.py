@@ -1,0 +1,45 @@
+import pytest
+
+from envs.text_scores import chrf, helpfulness, key_fact_share
+
+GLASS = ("I hear glass breaking. Watch out for the shards.",)
+
+
+def test_the_reference_itself_scores_one():
+    assert helpfulness(GLASS[0], GLASS, ("glass", "shard")) == pytest.approx(1.0)
+
+
+def test_chrf_takes_the_best_reference():
+    assert chrf(GLASS[0], ("something else", *GLASS)) == pytest.approx(1.0)
+
+
+def test_nothing_said_or_nothing_to_say_scores_zero():
+    assert chrf("", GLASS) == chrf("  ", GLASS) == chrf("words", ()) == 0.0
+    assert helpfulness("", GLASS, ("glass",)) == 0.0
+
+
+def test_scores_lie_between_zero_and_one_and_rank_texts():
+    close, far = (helpfulness(t, GLASS, ("glass",)) for t in ("There is glass breaking.", "zzz qqq"))
+    assert 0.0 <= far < close < 1.0
+
+
+@pytest.mark.parametrize(
+    ("text", "share"),
+    [
+        ("The Smoke alarm rings", 1.0),
+        ("a detector beeps", 0.5),
+        ("unsmoked", 0.0),  # only at the start of a word
+        ("smoky alarms", 0.5),  # but a word may go on
+        ("", 0.0),
+    ],
+)
+def test_key_facts_match_at_word_starts_in_any_case(text, share):
+    assert key_fact_share(text, ("smoke", "alarm|detector")) == share
+
+
+def test_a_fact_may_hold_characters_that_mean_something_to_a_pattern():
+    assert key_fact_share("c++ (beta)", ("c++ (",)) == 1.0
+
+
+def test_without_facts_nothing_is_left_out():
+    assert key_fact_share("anything", ()) == 1.0

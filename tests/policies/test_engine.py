@@ -1,0 +1,120 @@
+"""The exactness rules of the engine: it equals the training forward, and a batch equals each session alone."""
+
+import numpy as np
+import pytest
+import torch
+
+from envs.errors import PolicyError
+from policies.engine import Engine
+from policies.features import LogMel, chunk_windows
+from policies.modeling_lalm import LALM
+from policies.sequences import Turn, collate, lay_out
+from policies.session import Sampling, StepEvent
+from policies.tokenizer import ReplyTokenizer
+from tests.policies.conftest import noise, tiny_model
+
+CHUNKS = 30
+
+
+def play(model: LALM, seeds: list[int], late: dict[int, int] | None = None) -> dict[int, list[StepEvent]]:
+    """Stream noise through the engine, one session a seed; `late` sessions join at a later step."""
+    late = late or {}
+    engine, names, events = Engine(model, len(seeds)), {}, {seed: [] for seed in seeds}
+    for t in range(CHUNKS + max(late.values(), default=0)):
+        for seed in seeds:
+            if t == late.get(seed, 0):
+                names[engine.open(Sampling(None, 1.0, seed))] = seed
+        for session, seed in list(names.items()):
+            first = (t - late.get(seed, 0)) * 6400
+            if first < CHUNKS * 6400:
+                engine.push(session, noise(seed, CHUNKS)[first : first + 6400])
+        for event in engine.step():
+            events[names[event.session]].append(event)
+    return events
+
+
+def turns_of(events: list[StepEvent]) -> list[Turn]:
+    turns: list[Turn] = []
+    for event in events:
+        if event.decision == "speaking":
+            turns[-1] = Turn(turns[-1].chunk, (*(turns[-1].reply or ()), *event.token_ids))
+        else:
+            turns.append(Turn(event.chunk, event.token_ids if event.decision == "response" else None))
+    return turns
+
+
+@pytest.mark.parametrize("window_chunks", [64, 6], ids=["whole stream", "with eviction"])
+def test_engine_log_probabilities_equal_the_training_forwards(tokenizer: ReplyTokenizer, window_chunks: int) -> None:
+    model = tiny_model(tokenizer, window_chunks)
+    for seed, events in play(model, [1, 2, 3]).items():
+        turns = turns_of(events)
+        assert any(turn.reply for turn in turns), "the test must see replies"
+        sequence = lay_out(model.layout, turns)
+        with torch.no_grad():
+            audio = model.encode(LogMel()(chunk_windows(torch.from_numpy(noise(seed, CHUNKS))))).flatten(0, 1)
+            hidden = model.hidden_states(collate([sequence], [CHUNKS], 2), audio)[0]
+            decisions = model.decision_log_probs(hidden[[i - 1 for i in sequence.decisions]])
+            contents = model.content_log_probs(hidden[[i - 1 for i in sequence.contents]])
+        took = [int(turn.reply is not None) for turn in turns]
+        engine_decisions = [e.log_prob for e in events if e.log_prob is not None]
+        np.testing.assert_allclose(decisions[range(len(took)), took], engine_decisions, atol=1e-4)
+        tokens = [t for turn in turns for t in turn.reply or ()]
+        engine_contents = [p for e in events for p in e.token_log_probs]
+        np.testing.assert_allclose(contents[range(len(tokens)), tokens], engine_contents, atol=1e-4)
+
+
+def test_sessions_in_a_batch_equal_sessions_alone(tokenizer: ReplyTokenizer) -> None:
+    model = tiny_model(tokenizer, 6)
+    together = play(model, [1, 2, 3], late={2: 4})
+    for seed in (1, 2, 3):
+        for mine, alone in zip(together[seed], play(model, [seed])[seed], strict=True):
+            assert (mine.decision, mine.token_ids, mine.chunk) == (alone.decision, alone.token_ids, alone.chunk)
+            np.testing.assert_allclose(mine.token_log_probs, alone.token_log_probs, atol=1e-4)
+
+
+def test_a_reply_of_n_tokens_lasts_n_over_k_chunks(tokenizer: ReplyTokenizer) -> None:
+    """The trained layout relies on it: a reply's chunks are drained as one run with one control token."""
+    model = tiny_model(tokenizer)
+    turns = turns_of(play(model, [1])[1])
+    for turn, following in zip(turns, turns[1:], strict=False):
+        expected = 1 if turn.reply is None else model.layout.reply_chunks(len(turn.reply))
+        assert following.chunk - turn.chunk == expected
+
+
+def test_samples_may_come_in_any_pieces(tokenizer: ReplyTokenizer) -> None:
+    model, audio = tiny_model(tokenizer), noise(5, 6)
+    decisions = []
+    for size in (1000, 6400, 9001):
+        engine = Engine(model)
+        session = engine.open(Sampling(threshold=2.0))  # never speaks
+        heard = []
+        for first in range(0, len(audio), size):
+            engine.push(session, audio[first : first + size])
+            heard += [e for e in engine.step() if e.chunk == 5]
+        decisions.append(heard[-1].probability)
+    np.testing.assert_allclose(decisions[:2], decisions[0], atol=1e-5)
+
+
+def test_a_slot_is_clean_for_its_next_session(tokenizer: ReplyTokenizer) -> None:
+    model, engine = tiny_model(tokenizer), Engine(tiny_model(tokenizer))
+    for seed in (7, 8):
+        session = engine.open(Sampling(None, 1.0, seed))
+        events = []
+        for t in range(10):
+            engine.push(session, noise(seed, 10)[t * 6400 : (t + 1) * 6400])
+            events += engine.step()
+        engine.close(session)
+    fresh = Engine(model)
+    session = fresh.open(Sampling(None, 1.0, 8))
+    for t in range(10):
+        fresh.push(session, noise(8, 10)[t * 6400 : (t + 1) * 6400])
+        (event,) = fresh.step()
+        assert event.token_ids == events[t].token_ids
+        assert event.probability == events[t].probability
+
+
+def test_no_more_sessions_than_slots(tokenizer: ReplyTokenizer) -> None:
+    engine = Engine(tiny_model(tokenizer))
+    engine.open()
+    with pytest.raises(PolicyError, match="slots are all taken"):
+        engine.open()
