@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -20,19 +21,40 @@ CONFIGS = Path(__file__).parent.parent / "configs"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code: 0, 2 for bad input, 130 when interrupted."""
-    options = _parser().parse_args(arguments)
+    options = _parse(arguments)
     command: Command = options.command
     try:
         command(options)
+        sys.stdout.flush()
     except SoundFlowError as error:
-        print(f"soundflow: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return _fail(str(error))
     except KeyboardInterrupt:
         print("soundflow: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader has gone, as with `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if error.filename is None:  # not about a file that the user can mend
+            raise
+        return _fail(f"{error.filename}: {error.strerror}")
     return 0
+
+
+def _fail(message: str) -> int:
+    print(f"soundflow: error: {' '.join(message.split())}", file=sys.stderr)
+    return 2
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the command line; overrides may stand anywhere after the command, which argparse alone does not allow."""
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    strays = [word for word in rest if word.startswith("-") or "overrides" not in options]
+    if strays:
+        parser.error(f"unrecognized arguments: {' '.join(strays)}")
+    if rest:
+        options.overrides += rest
+    return options
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -42,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     quickstart = commands.add_parser("quickstart", help="train and judge an agent from scratch, in minutes")
     quickstart.add_argument("--out", type=Path, default=Path("runs/quickstart"), help="default: %(default)s")
     quickstart.add_argument("--clips", type=Path, help="a folder of recordings with a manifest.csv")
-    quickstart.add_argument("--seed", type=int, help="of everything that is drawn")
+    quickstart.add_argument("--seed", type=_seed, metavar="N", help="of everything that is drawn")
     quickstart.add_argument("--config", type=Path, default=CONFIGS / "quickstart.yaml", help="a YAML file")
     quickstart.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="such as ppo.iterations=4")
     quickstart.set_defaults(command=_quickstart)
@@ -50,10 +72,10 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--policy", type=Path, required=True, help="a policy folder")
     evaluate.add_argument("--clips", type=Path, required=True, help="a folder of recordings with a manifest.csv")
     evaluate.add_argument("--json", action="store_true", help="print one JSON object")
-    evaluate.add_argument("--seed", type=int, default=0)
+    evaluate.add_argument("--seed", type=_seed, default=0, metavar="N", help="of the streams; default: %(default)s")
     evaluate.set_defaults(command=_evaluate)
     listen = commands.add_parser("listen", help="stream an audio file through a policy")
-    listen.add_argument("file", type=Path)
+    listen.add_argument("file", type=Path, help="audio of any rate, channels and length")
     listen.add_argument("--policy", type=Path, default=Path("runs/quickstart/policy"), help="default: %(default)s")
     listen.add_argument("--json", action="store_true", help="print one JSON object a line")
     listen.set_defaults(command=_listen)
@@ -66,17 +88,19 @@ def _quickstart(options: argparse.Namespace) -> None:
 
     overrides = list(options.overrides) + ([] if options.seed is None else [f"seed={options.seed}"])
     config = load_config(QuickstartConfig, options.config, overrides)
+    _quiet_libraries()
     from trainers.quickstart import run_quickstart  # noqa: PLC0415 - heavy
 
     run_quickstart(config, options.out, options.clips)
 
 
 def _evaluate(options: argparse.Namespace) -> None:
+    _quiet_libraries()
     from trainers.evaluation import evaluate_on_clips  # noqa: PLC0415 - heavy
 
     metrics = evaluate_on_clips(options.policy, options.clips, options.seed)
     if options.json:
-        print(json.dumps({name: metric.to_json() for name, metric in metrics.items()}, indent=2))
+        print(json.dumps({name: metric.to_json() for name, metric in metrics.items()}, indent=2, allow_nan=False))
     else:
         print(_table(metrics))
 
@@ -92,9 +116,26 @@ def _table(metrics: "dict[str, Metric]") -> str:
 
 
 def _listen(options: argparse.Namespace) -> None:
+    _quiet_libraries()
     from trainers.listen import listen  # noqa: PLC0415 - heavy
 
     listen(options.file, options.policy, sys.stdout, options.json)
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 on, got {text!r}")
+    return int(text)
+
+
+def _quiet_libraries() -> None:
+    """Silence notices that a user can do nothing about; to be called before the libraries are imported."""
+    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    for category in (FutureWarning, DeprecationWarning, UserWarning):
+        warnings.simplefilter("ignore", category)
 
 
 if __name__ == "__main__":

@@ -103,9 +103,10 @@ class ReinforcementConfig:
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """How policies are judged."""
+    """How policies are judged; `thresholds` are the decision thresholds tried on validation streams."""
 
     batch_size: PositiveInt = 64
+    thresholds: tuple[Part, ...] = (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
     bootstrap: PositiveInt = 1000
 
 

@@ -4,13 +4,21 @@ import json
 from pathlib import Path
 from typing import TextIO
 
+import numpy as np
+
 from envs.audio import stream_chunks
+from envs.clock import CHUNK_SAMPLES
 from policies.lalm_policy import LALMPolicy, load_policy
 from policies.session import StepEvent
+
+_BAR_WIDTH = 10
+_SILENCE = np.zeros(CHUNK_SAMPLES, np.float32)
 
 
 def listen(path: Path, policy_dir: Path, out: TextIO, as_json: bool = False) -> None:
     """Print one line a chunk: time, decision, probability of speaking, and the reply as it grows.
+
+    A reply that is being said when the file ends is heard out in silence.
 
     Args:
         path: Any audio file: rate, channels and length are free.
@@ -21,21 +29,25 @@ def listen(path: Path, policy_dir: Path, out: TextIO, as_json: bool = False) -> 
     Raises:
         PolicyError, AudioError: when the folder or the file cannot be used.
     """
-    policy = load_policy(policy_dir)
+    policy, chunks = load_policy(policy_dir), stream_chunks(path)
     session = policy.engine.open()
     reply: list[int] = []
-    for chunk in stream_chunks(path):
+    speaking = False
+    while (chunk := next(chunks, _SILENCE if speaking else None)) is not None:
         policy.engine.push(session, chunk)
         for event in policy.engine.step():
             if event.decision == "response":
                 reply = []
             reply += event.token_ids
+            speaking = event.decision != "silent" and not event.reply_ended
             line = _json_line(policy, event, reply) if as_json else _text_line(policy, event, reply)
             print(line, file=out, flush=True)
 
 
 def _text(policy: LALMPolicy, event: StepEvent, reply: list[int]) -> str:
-    return policy.tokenizer.decode(reply) if event.decision != "silent" else ""
+    """Return the reply so far; a character whose last bytes are still to come is left out."""
+    text = policy.tokenizer.decode(reply).strip() if event.decision != "silent" else ""
+    return text if event.reply_ended else text.rstrip("\ufffd")
 
 
 def _json_line(policy: LALMPolicy, event: StepEvent, reply: list[int]) -> str:
@@ -52,6 +64,9 @@ def _json_line(policy: LALMPolicy, event: StepEvent, reply: list[int]) -> str:
 
 
 def _text_line(policy: LALMPolicy, event: StepEvent, reply: list[int]) -> str:
-    probability = "      " if event.probability is None else f"{event.probability:6.3f}"
-    bar = "#" * round(10 * (event.probability or 0.0))
-    return f"{event.time_s:8.1f} s  {event.decision:8s} {probability} {bar:10s} {_text(policy, event, reply)}".rstrip()
+    bar = ""
+    if event.probability is not None:
+        bar = f"{event.probability:.2f} {'#' * round(_BAR_WIDTH * event.probability)}"
+    return (
+        f"{event.time_s:8.1f} s  {event.decision:8s}  {bar:{_BAR_WIDTH + 5}s}  {_text(policy, event, reply)}".rstrip()
+    )

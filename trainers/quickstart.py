@@ -44,8 +44,6 @@ from trainers.scenes import (
 )
 from trainers.supervised import make_sample, train_supervised
 
-THRESHOLDS = (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
-
 
 @dataclass
 class Run:
@@ -194,7 +192,7 @@ def _calibrate(run: Run, model: LALM, tokenizer: ReplyTokenizer) -> float:
         wanted = seeds(VALIDATION_SEEDS, run.config.seed, run.config.scenes.validation_count)
         streams = Composed(run.scenarios(), wanted, run.config.scenes.workers)
         scores = {}
-        for threshold in tqdm(THRESHOLDS, unit="threshold"):
+        for threshold in tqdm(run.config.evaluation.thresholds, unit="threshold"):
             traces = _play_model(run, model, tokenizer, streams, wanted, threshold)
             scores[threshold] = evaluate_traces(traces, resamples=2)["trigger_f1"].value or 0.0
     best = max(scores, key=lambda t: scores[t])

@@ -1,0 +1,112 @@
+"""Every metric on two small episodes, computed by hand."""
+
+import json
+
+import pytest
+from beeps import REPLIES, cue, event
+
+from envs.errors import ScenarioError
+from envs.metrics import Metric, evaluate_traces
+from envs.trace import Reply, StepRecord, Trace
+
+
+def trace(cues=(), events=(), replies=(), reward=0.0, num_chunks=90):  # 36 s, a hundredth of an hour
+    steps = [StepRecord(0, (), {"all": reward})]
+    return Trace(0, "Proactive", num_chunks, tuple(cues), tuple(events), replies=list(replies), steps=steps)
+
+
+def answer(start_s, index, text=REPLIES[0]):
+    return Reply(start_s, start_s + 1.0, text, len(text), index)
+
+
+def alarm(start_s):
+    return Reply(start_s, start_s + 1.0, "What was that?", 14, None)
+
+
+@pytest.fixture
+def metrics():
+    first = trace(
+        cues=[cue(2.0, 3.0, 7.0), cue(20.0, 21.0, 25.0)],
+        events=[
+            event("beep", "RESPOND", 2.0, 3.0),
+            event("hum", "IGNORE", 10.0, 2.0),
+            event("rain", "IGNORE", 0.0, 36.0, "ambient"),
+            event("beep", "RESPOND", 20.0, 3.0),
+        ],
+        replies=[answer(4.0, 0), alarm(13.9)],  # the alarm: 1.9 s after the hum
+        reward=1.5,
+    )
+    second = trace(
+        cues=[cue(2.0, 3.0, 7.0)],
+        events=[event("beep", "RESPOND", 2.0, 3.0), event("hum", "IGNORE", 10.0, 2.0)],
+        replies=[answer(2.5, 0, "zzz"), alarm(14.0)],  # this alarm: 2 s after the hum, no longer during it
+        reward=-0.5,
+    )
+    return evaluate_traces([first, second], resamples=200)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "count"),
+    [
+        ("trigger_precision", 2 / 4, 4),
+        ("trigger_recall", 2 / 3, 3),
+        ("trigger_f1", 2 * 2 / (4 + 3), 3),
+        ("decision_accuracy", 3 / 5, 5),  # two of three cues, one of two hums
+        ("balanced_accuracy", (2 / 3 + 1 / 2) / 2, 5),
+        ("false_alarms_per_hour", 2 / 0.02, 2),
+        ("misses_per_hour", 1 / 0.02, 2),
+        ("latency_p50_s", 0.25, 2),  # of 1.0 and -0.5
+        ("latency_p95_s", 0.925, 2),
+        ("early_rate", 1 / 2, 2),
+        ("key_fact_match", 1 / 2, 2),
+        ("pauc", 0.75 / 3, 3),  # a perfect reply a quarter into its window, a worthless one, a miss
+        ("reply_quality", 1 / 2, 2),
+        ("mean_reward", 0.5, 2),
+    ],
+)
+def test_by_hand(metrics, name, value, count):
+    assert metrics[name].value == pytest.approx(value, abs=1e-9)
+    assert metrics[name].count == count
+    assert metrics[name].low <= metrics[name].value <= metrics[name].high
+
+
+def test_that_is_all_of_them(metrics):
+    assert len(metrics) == 14
+
+
+def test_a_silent_agent_has_no_latency_and_no_quality():
+    metrics = evaluate_traces([trace(cues=[cue(2.0, 3.0, 7.0)])], resamples=50)
+    for name in ("latency_p50_s", "latency_p95_s", "reply_quality", "key_fact_match"):
+        assert metrics[name] == Metric(None, 0, None, None)
+    for name in ("trigger_precision", "trigger_recall", "trigger_f1", "early_rate", "pauc"):
+        assert metrics[name].value == 0.0
+    assert metrics["trigger_precision"].count == 0
+    assert metrics["trigger_recall"].count == 1
+
+
+def test_balanced_accuracy_of_one_kind_of_event_is_that_kinds():
+    only_hums = evaluate_traces([trace(events=[event("hum", "IGNORE", 1.0, 2.0)])], resamples=50)
+    assert only_hums["balanced_accuracy"].value == only_hums["decision_accuracy"].value == 1.0
+    only_cues = evaluate_traces([trace(cues=[cue(2.0, 3.0, 7.0)])], resamples=50)
+    assert only_cues["balanced_accuracy"].value == 0.0
+
+
+def test_json_is_strict_even_when_nothing_happened():
+    metrics = {name: m.to_json() for name, m in evaluate_traces([trace()], resamples=50).items()}
+    text = json.dumps(metrics, allow_nan=False)
+    assert set(json.loads(text)["latency_p50_s"]) == {"value", "count", "low", "high"}
+
+
+def test_intervals_follow_from_the_seed_and_narrow_with_more_episodes():
+    def episodes(n):
+        return [trace(reward=float(i % 2)) for i in range(n)]
+
+    few, again, many = (evaluate_traces(episodes(n), seed=3)["mean_reward"] for n in (10, 10, 400))
+    assert few == again
+    assert (few.value, many.value) == (0.5, 0.5)
+    assert many.high - many.low < 0.12 < few.high - few.low  # 2 * 1.96 * 0.5 / sqrt(400) = 0.098
+
+
+def test_nothing_to_evaluate_is_an_error():
+    with pytest.raises(ScenarioError, match="no episodes"):
+        evaluate_traces([])

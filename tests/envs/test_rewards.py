@@ -1,0 +1,148 @@
+import math
+from dataclasses import replace
+
+import pytest
+from beeps import REPLIES, cue
+
+from envs.errors import ConfigError
+from envs.rewards import COMPONENTS, Moment, Reward, reward_from_config
+from envs.trace import Reply, Trace
+
+CUE = cue(2.0, 3.0, 5.0, urgency=0.8)
+
+
+class Brevity:
+    """A user's own component."""
+
+    def __init__(self, limit: int = 1) -> None:
+        self.limit = limit
+
+    def value(self, moment: Moment) -> float:
+        return 1.0 if moment.ended is not None and moment.ended.num_tokens <= self.limit else 0.0
+
+
+class NoComponent:
+    pass
+
+
+def moment(**changes):
+    trace = Trace(0, "Proactive", 20, (CUE,), ())
+    quiet = Moment(trace, 0, 0.4, None, None, (), False, False, False)
+    filled = replace(quiet, **changes)
+    trace.replies += [r for r in (filled.started or filled.ended,) if r is not None]
+    return filled
+
+
+def value(name, **changes):
+    return COMPONENTS[name]().value(moment(**changes))
+
+
+def answer(start_s, text="", num_tokens=0):
+    return Reply(start_s, start_s + 0.4, text, num_tokens, cue=0)
+
+
+ALARM = Reply(1.0, 1.4, "hello", 5, cue=None)
+
+
+@pytest.mark.parametrize(
+    ("start_s", "expected"),
+    [(3.0, 0.8), (4.0, 0.4), (5.0, 0.0), (2.5, 1.0), (2.9, 0.8 * 1.05)],  # before ready: more, but at most 1
+)
+def test_latency_falls_from_urgency_at_ready_to_nothing_at_the_deadline(start_s, expected):
+    assert value("latency", started=answer(start_s)) == pytest.approx(expected)
+
+
+def test_latency_and_helpfulness_ask_for_a_match():
+    assert value("latency", started=ALARM) == value("helpfulness", ended=ALARM) == 0.0
+
+
+def test_helpfulness_scores_the_text_when_the_reply_ends():
+    assert value("helpfulness", ended=answer(3.0, REPLIES[0])) == pytest.approx(1.0)
+    assert value("helpfulness", ended=answer(3.0, "zzz")) == pytest.approx(0.0, abs=0.02)
+    assert value("helpfulness", started=answer(3.0)) == 0.0
+
+
+def test_false_alarm():
+    assert [value("false_alarm", started=ALARM), value("false_alarm", started=answer(3.0))] == [-1.0, 0.0]
+    assert value("false_alarm", ended=ALARM) == 0.0
+
+
+def test_a_miss_costs_the_urgency():
+    assert value("miss", missed=(CUE, CUE)) == pytest.approx(-1.6)
+
+
+@pytest.mark.parametrize(("start_s", "expected"), [(2.0, -0.5), (2.5, -0.25), (3.0, 0.0), (4.0, 0.0)])
+def test_premature_grows_towards_the_onset(start_s, expected):
+    assert value("premature", started=answer(start_s)) == pytest.approx(expected)
+
+
+def test_overlap_is_free_when_the_cue_is_urgent():
+    both = {"agent_speaking": True, "user_speaking": True}
+    assert value("overlap", started=ALARM, **both) == pytest.approx(-0.1)
+    assert value("overlap", started=answer(3.0), **both) == pytest.approx(-0.1)  # urgency 0.8
+    assert COMPONENTS["overlap"](urgent_from=0.8).value(moment(started=answer(3.0), **both)) == 0.0
+    assert value("overlap", started=ALARM, agent_speaking=True) == 0.0
+
+
+def test_verbosity_counts_tokens_over_the_budget():
+    assert value("verbosity", ended=answer(3.0, num_tokens=24)) == 0.0
+    assert value("verbosity", ended=answer(3.0, num_tokens=34)) == pytest.approx(-0.2)
+
+
+def test_repetition_is_the_share_of_repeated_4_grams():
+    assert value("repetition", ended=answer(3.0, "one two three four five")) == 0.0
+    assert value("repetition", ended=answer(3.0, "a b c d a b c d")) == pytest.approx(-1 / 5)
+    assert value("repetition", ended=answer(3.0, "too short")) == 0.0
+
+
+def test_an_invalid_action_costs_a_tenth():
+    assert value("invalid_action", invalid=True) == pytest.approx(-0.1)
+
+
+def test_nothing_happened_nothing_earned():
+    assert set(Reward.default()(moment()).values()) == {0.0}
+
+
+def test_weights_multiply_and_default_to_one():
+    reward = reward_from_config([{"name": "miss", "weight": 2.0}, {"name": "false_alarm"}])
+    assert reward(moment(missed=(CUE,), started=ALARM)) == pytest.approx({"miss": -1.6, "false_alarm": -1.0})
+
+
+def test_no_list_means_every_component():
+    assert [name for name, _, _ in reward_from_config([]).components] == list(COMPONENTS)
+
+
+def test_a_users_own_class_by_its_import_path():
+    reward = reward_from_config(
+        [{"name": "brevity", "weight": 0.5, "class": f"{__name__}:Brevity", "args": {"limit": 6}}]
+    )
+    assert reward(moment(ended=answer(3.0, num_tokens=6))) == {"brevity": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"name": "latancy"}, "did you mean 'latency'"),
+        ({"name": "latency", "wieght": 1}, "did you mean 'weight'"),
+        ({"weight": 1}, "no component is called ''"),
+        ("latency", "an entry is a mapping"),
+        ({"name": "latency", "weight": "much"}, "component 'latency' cannot be built"),
+        ({"name": "latency", "weight": math.nan}, "weight nan"),
+        ({"name": "overlap", "args": {"urgent": 1}}, "component 'overlap' cannot be built"),
+        ({"name": "mine", "class": "no_such_module:Mine"}, "'no_such_module:Mine' cannot be imported"),
+        ({"name": "mine", "class": f"{__name__}:Nothing"}, "cannot be imported"),
+        ({"name": "mine", "class": "Brevity"}, "write 'module:Class'"),
+        ({"name": "mine", "class": f"{__name__}:NoComponent"}, "has no method value"),
+        ({"class": f"{__name__}:Brevity"}, "needs a name"),
+    ],
+)
+def test_bad_entries_are_named(entry, message):
+    with pytest.raises(ConfigError) as caught:
+        reward_from_config([entry])
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_name_used_twice_is_an_error():
+    with pytest.raises(ConfigError, match="'miss' is listed 2 times"):
+        reward_from_config([{"name": "miss"}, {"name": "miss", "weight": 2}])

@@ -1,0 +1,122 @@
+"""What training rests on: credit, layout of supervised streams, and that both losses really learn."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from envs.episode import Episode
+from envs.foley import Foley
+from envs.proactive import ProactiveScenarios
+from envs.rewards import Reward
+from policies.features import LogMel
+from policies.sequences import Turn
+from tests.policies.conftest import REPLIES, tiny_model
+from trainers.config import ReinforcementConfig
+from trainers.ppo import experience, train_ppo
+from trainers.rollouts import advantages, collect
+from trainers.scenes import Composed, compose_all
+from trainers.supervised import Collator, dual_loss, make_sample, timeline_turns
+
+SHORT = ProactiveScenarios(Foley(), 0.8, (20, 24))
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    from envs.sound_classes import SOUND_CLASSES
+    from policies.tokenizer import train_tokenizer
+
+    replies = [r for c in SOUND_CLASSES.values() if c.answer for r in c.answer.replies]
+    return train_tokenizer([*REPLIES, *replies], 400)
+
+
+def test_advantages_by_hand() -> None:
+    """Two tokens in chunk 0, one in chunk 2; gamma 0.5 a chunk, lambda 1."""
+    got = advantages(
+        torch.tensor([1.0, 0.0, 2.0]), torch.tensor([0.5, 0.5, 1.0]), torch.tensor([0, 0, 2]), 0.0, 0.5, 1.0
+    )
+    third = 2.0 - 1.0
+    second = (0.0 + 0.25 * 1.0 - 0.5) + 0.25 * third
+    first = (1.0 + 0.5 - 0.5) + second
+    torch.testing.assert_close(got, torch.tensor([first, second, third]))
+
+
+def test_truncation_bootstraps() -> None:
+    got = advantages(torch.tensor([0.0]), torch.tensor([0.0]), torch.tensor([0]), 4.0, 0.5, 0.95)
+    torch.testing.assert_close(got, torch.tensor([2.0]))
+
+
+def test_supervised_turns_play_back_as_the_timeline(tokenizer) -> None:
+    """An agent that does what the targets say answers every cue, right after its sound has ended."""
+    layout = tiny_model(tokenizer).layout
+    for seed in range(4):
+        scenario = SHORT(seed)
+        episode = Episode(scenario, tokenizer, Reward.default())
+        replies = {t.chunk: t.reply for t in timeline_turns(scenario, tokenizer, layout)}
+        pending: list[int] = []
+        while not episode.over:
+            reply = replies.get(episode.step_index)
+            kind = 2 if pending else 1 if reply else 0
+            pending = pending or list(reply or ())
+            episode.step(kind, pending[: layout.tokens_per_chunk])
+            pending = pending[layout.tokens_per_chunk :]
+        assert all(reply.cue is not None for reply in episode.trace.replies)
+        for reply, entry in zip(episode.trace.replies, scenario.timeline, strict=True):
+            assert entry.text.startswith(reply.text)  # the stream's end may cut the last one
+            assert len(reply.text) > 0
+
+
+def test_workers_compose_the_same_bytes_in_order() -> None:
+    alone, pooled = list(compose_all(SHORT, range(3), 1)), list(compose_all(SHORT, range(3), 2))
+    for a, b in zip(alone, pooled, strict=True):
+        assert a.audio.tobytes() == b.audio.tobytes()
+        assert a.cues == b.cues
+
+
+def test_dual_loss_learns_one_batch(tokenizer) -> None:
+    model, log_mel = tiny_model(tokenizer).train(), LogMel()
+    samples = [make_sample(SHORT(seed), tokenizer, model.layout, log_mel) for seed in range(4)]
+    batch = Collator(model.layout, 0, augmented=False)(samples)["batch"]
+    optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
+    losses = []
+    for _ in range(30):
+        loss, lm, stream = dual_loss(model, batch, 1.0)
+        losses.append((lm.item(), stream.item()))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert losses[-1][0] < 0.6 * losses[0][0]
+    assert losses[-1][1] < 0.2 * losses[0][1]
+
+
+def test_rollouts_lay_out_as_the_engine_sampled(tokenizer) -> None:
+    """PPO's first ratio must be one: the training forward gives the probabilities that actions were drawn with."""
+    model = tiny_model(tokenizer)
+    rollouts = collect(model, tokenizer, SHORT, [0, 1, 2], Reward.default(), 0)
+    batch = experience(model, rollouts)
+    with torch.no_grad():
+        hidden = model.hidden_states(batch.tokens, batch.audio)[batch.row, batch.at]
+        decisions = model.decision_log_probs(hidden[batch.is_decision])
+        contents = model.content_log_probs(hidden[~batch.is_decision])
+    got = torch.empty(len(batch.log_prob))
+    got[batch.is_decision] = decisions.gather(1, batch.action[batch.is_decision].unsqueeze(1)).squeeze(1)
+    got[~batch.is_decision] = contents.gather(1, batch.action[~batch.is_decision].unsqueeze(1)).squeeze(1)
+    assert (~batch.is_decision).any(), "the test must see replies"
+    forced = batch.action == model.layout.end  # the longest reply is ended, whatever its probability
+    torch.testing.assert_close(got[~forced], batch.log_prob[~forced], atol=1e-4, rtol=0)
+    for rollout in rollouts:
+        assert sum(rollout.reward) == pytest.approx(rollout.trace.total_reward)
+        assert all(isinstance(turn, Turn) for turn in rollout.turns)
+
+
+def test_ppo_learns_to_keep_silent_where_speaking_costs(tokenizer, tmp_path: Path) -> None:
+    """A policy that speaks at random loses a point a time; a few iterations make it speak less and earn more."""
+    model = tiny_model(tokenizer)
+    silent = Composed(ProactiveScenarios(Foley(), 0.0, (20, 20)), range(16), 1)
+    config = ReinforcementConfig(
+        iterations=5, episodes_per_iteration=16, minibatches=2, learning_rate=3e-3, kl_coef=0.0, content_coef=0.0
+    )
+    curve = train_ppo(model, tokenizer, silent, range(16), Reward.default(), config, tmp_path, 0)
+    assert len(curve) == 5
+    assert np.mean([value for _, value in curve[-2:]]) > curve[0][1] + 1.0
