@@ -1,5 +1,7 @@
 """The exactness rules of the engine: it equals the training forward, and a batch equals each session alone."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -76,7 +78,7 @@ def test_a_reply_of_n_tokens_lasts_n_over_k_chunks(tokenizer: ReplyTokenizer) ->
     """The trained layout relies on it: a reply's chunks are drained as one run with one control token."""
     model = tiny_model(tokenizer)
     turns = turns_of(play(model, [1])[1])
-    for turn, following in zip(turns, turns[1:], strict=False):
+    for turn, following in itertools.pairwise(turns):
         expected = 1 if turn.reply is None else model.layout.reply_chunks(len(turn.reply))
         assert following.chunk - turn.chunk == expected
 
