@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.clock import CHUNK_S
+from envs.clock import CHUNK_S, due_chunk
 from envs.episode import RESPOND, TOKENS, WAIT
 from envs.log_mel import log_mel, mel_bin_of
 from envs.scenario import Event, Scenario
@@ -86,8 +86,8 @@ def render_ansi(scenario: Scenario, trace: Trace) -> str:
     sounds = ["."] * scenario.num_chunks
     for event in scenario.events:
         if event.role == "foreground":
-            last = min(int(event.end_s / CHUNK_S), scenario.num_chunks - 1)
-            for i in range(int(event.onset_s / CHUNK_S), last + 1):
+            last = min(due_chunk(event.end_s), scenario.num_chunks - 1)
+            for i in range(min(due_chunk(event.onset_s + 1e-6), last), last + 1):
                 sounds[i] = "!" if event.decision == "RESPOND" else "-"
     actions = ["x" if step.invalid else ".R~"[step.kind] for step in trace.steps]
     said = [f"{r.start_s:6.1f} s  {_describe(r, trace)}: {r.text or '...'}" for r in trace.replies]

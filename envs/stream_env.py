@@ -105,7 +105,8 @@ class StreamEnv(gym.Env[dict[str, Any], dict[str, Any]]):
         render_mode: str | None = None,
     ) -> None:
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
-            raise ScenarioError(f"render_mode {render_mode!r}: expected one of {self.metadata['render_modes']}")
+            known = ", ".join(self.metadata["render_modes"])
+            raise ScenarioError(f"render_mode is {render_mode!r}, expected one of {known}")
         check_rates(tokens_per_chunk, thinking_s)
         self.scenarios = default_scenarios() if scenarios is None else scenarios
         self.tokenizer: TextTokenizer = ByteTokenizer() if tokenizer is None else tokenizer

@@ -133,7 +133,7 @@ def test_a_users_own_class_by_its_import_path():
         ({"name": "mine", "class": f"{__name__}:Nothing"}, "cannot be imported"),
         ({"name": "mine", "class": "Brevity"}, "write 'module:Class'"),
         ({"name": "mine", "class": f"{__name__}:NoComponent"}, "has no method value"),
-        ({"class": f"{__name__}:Brevity"}, "needs a name"),
+        ({"class": f"{__name__}:Brevity"}, "has no name"),
     ],
 )
 def test_bad_entries_are_named(entry, message):

@@ -1,0 +1,91 @@
+import gymnasium as gym
+import numpy as np
+import pytest
+from beeps import beeps
+from gymnasium.vector import AutoresetMode
+
+from envs.errors import ScenarioError
+from envs.stream_env import StreamEnv
+from envs.vector_env import StreamVectorEnv
+
+K = 4
+
+
+def test_made_by_its_name_without_processes():
+    env = gym.make_vec("SoundFlow/Proactive-v0", 3, "vector_entry_point", scenarios=beeps, tokens_per_chunk=K)
+    assert env.metadata["autoreset_mode"] == AutoresetMode.NEXT_STEP
+    observations, infos = env.reset(seed=0)
+    assert observations in env.observation_space
+    assert infos["instruction"].tolist() == [""] * 3
+    observations, rewards, terminated, truncated, infos = env.step(env.action_space.sample())
+    assert observations["audio"].shape == (3, 6400)
+    assert sum(infos["reward"].values()) == pytest.approx(rewards)
+    assert infos["invalid"].shape == terminated.shape == truncated.shape == (3,)
+
+
+def test_a_slot_is_a_single_environment_byte_for_byte():
+    slots, steps = 3, 40
+    batch = StreamVectorEnv(slots, beeps, tokens_per_chunk=K)
+    alone = [StreamEnv(beeps, tokens_per_chunk=K) for _ in range(slots)]
+    batch.action_space.seed(0)
+    seen, _ = batch.reset(seed=11)
+    expected = [env.reset(seed=11 + i)[0] for i, env in enumerate(alone)]
+    over = [False] * slots
+    for _ in range(steps):
+        for i, observation in enumerate(expected):
+            assert all(seen[key][i].tobytes() == np.asarray(observation[key]).tobytes() for key in observation)
+        actions = batch.action_space.sample()
+        seen, rewards, terminated, truncated, infos = batch.step(actions)
+        assert not truncated.any()
+        for i, env in enumerate(alone):
+            if over[i]:  # the batch begins this slot's next episode in this step
+                expected[i], over[i] = env.reset()[0], False
+                assert (rewards[i], terminated[i]) == (0.0, False)
+                continue
+            action = {key: actions[key][i] for key in actions}
+            expected[i], reward, over[i], _, info = env.step(action)
+            assert (rewards[i], terminated[i], infos["invalid"][i]) == (reward, over[i], info["invalid"])
+            assert {name: part[i] for name, part in infos["reward"].items()} == info["reward"]
+            assert batch.traces[i] == env.trace
+
+
+def test_without_autoreset_finished_slots_are_silent_until_they_are_reset():
+    env = StreamVectorEnv(2, beeps, tokens_per_chunk=K, autoreset=False)
+    assert env.metadata["autoreset_mode"] == AutoresetMode.DISABLED
+    short, long = sorted(range(20), key=lambda s: beeps(s).num_chunks)[::19]
+    env.reset(options={"scenario_seeds": [short, long]})
+    wait = {"kind": np.zeros(2, int), "tokens": np.zeros((2, K), int)}
+    for _ in range(beeps(short).num_chunks):
+        observations, _, terminated, _, _ = env.step(wait)
+    assert terminated.tolist() == [True, False]
+    finished = env.traces[0]
+    observations, rewards, terminated, _, _ = env.step(wait)
+    assert terminated.tolist() == [True, False]
+    assert (rewards[0], observations["audio"][0].any(), len(finished.steps)) == (0.0, False, beeps(short).num_chunks)
+    going_on = env.traces[1]
+    env.reset(options={"reset_mask": np.array([True, False]), "scenario_seeds": [7, 8]})
+    assert env.traces[0].seed == 7
+    assert env.traces[1] is going_on
+
+
+def test_seeds_may_be_given_by_slot():
+    env = StreamVectorEnv(3, beeps)
+    first, listed = env.reset(seed=4)[1]["scenario_seed"], env.reset(seed=[4, 5, 6])[1]["scenario_seed"]
+    assert first.tolist() == listed.tolist()
+
+
+def test_bad_arguments_are_named():
+    env = StreamVectorEnv(2, beeps, tokens_per_chunk=K)
+    with pytest.raises(ScenarioError, match=r"call reset\(\) first"):
+        env.step(env.action_space.sample())
+    with pytest.raises(ScenarioError, match="first reset must reset all slots"):
+        env.reset(options={"reset_mask": [True, False]})
+    with pytest.raises(ScenarioError, match="scenario_seeds has 3 entries"):
+        env.reset(options={"scenario_seeds": [1, 2, 3]})
+    env.reset(seed=0)
+    with pytest.raises(ScenarioError, match=r"of shape \(4,\), expected integers of shape \(2, 4\)"):
+        env.step({"kind": np.zeros(2, int), "tokens": np.zeros(K, int)})
+    with pytest.raises(ScenarioError, match="num_envs is 0"):
+        StreamVectorEnv(0, beeps)
+    with pytest.raises(ScenarioError, match="does not render"):
+        StreamVectorEnv(1, beeps, render_mode="rgb_array")
