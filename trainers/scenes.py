@@ -1,14 +1,15 @@
 """Compose many scenarios at once, in worker processes, in the order of their seeds."""
 
 import multiprocessing
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 
 from envs.scenario import Scenario
 
 # Seeds of training, validation and evaluation never meet.
 TRAIN_SEEDS, PPO_SEEDS, VALIDATION_SEEDS, HELD_OUT_SEEDS = 0, 10_000_000, 20_000_000, 30_000_000
-_BLOCK = 8
+_BLOCK = 4
 
 _scenarios: Callable[[int], Scenario] | None = None  # of a worker process, set once by its initializer
 
@@ -25,8 +26,15 @@ def compose_all(scenarios: Callable[[int], Scenario], wanted: Sequence[int], wor
         yield from map(scenarios, wanted)
         return
     context = multiprocessing.get_context("spawn")  # torch has threads: a fork of it may hang
+    ahead: deque[Future[list[Scenario]]] = deque()  # bounded: a slow consumer must not fill the memory
+    blocks = (wanted[i : i + _BLOCK] for i in range(0, len(wanted), _BLOCK))
     with ProcessPoolExecutor(workers, context, _begin, (scenarios,)) as pool:
-        yield from pool.map(_compose, wanted, chunksize=_BLOCK)
+        for block in blocks:
+            ahead.append(pool.submit(_compose, block))
+            if len(ahead) > 2 * workers:
+                yield from ahead.popleft().result()
+        while ahead:
+            yield from ahead.popleft().result()
 
 
 class Composed:
@@ -45,6 +53,6 @@ def _begin(scenarios: Callable[[int], Scenario]) -> None:
     _scenarios = scenarios
 
 
-def _compose(seed: int) -> Scenario:
+def _compose(block: Sequence[int]) -> list[Scenario]:
     assert _scenarios is not None
-    return _scenarios(seed)
+    return [_scenarios(seed) for seed in block]
