@@ -1,5 +1,6 @@
 """Scenes: which clips stand in the foreground, in which order, over what (paper, event curation)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,7 @@ TAIL_S = 2.4  # room for the last deadline
 MEAN_GAP_S = 1.2  # what a scene is filled by; composition squeezes gaps where their draw comes out longer
 MOST_FOREGROUND = 8
 SHORT_S = 2.0
-_TRIES = 24
+_MISFITS = 3  # after so many, the scene is full
 _LOOK_AHEAD = 24
 
 
@@ -47,20 +48,20 @@ def plan_scene(
     num_chunks = int(rng.integers(chunks[0], chunks[1] + 1))
     share = 0.0 if rng.random() < SILENT_SCENES or not source.has("RESPOND") else respond_share
     foreground: list[Clip] = []
-    room_s = num_chunks * CHUNK_S - TAIL_S
-    for _ in range(_TRIES):
+    room_s, misfits = num_chunks * CHUNK_S - TAIL_S, list[Clip]()
+    while len(misfits) < _MISFITS and len(foreground) < MOST_FOREGROUND:
         decision: Decision = "RESPOND" if rng.random() < share else "IGNORE"
         clip = source.draw(rng, decision)
         if clip.seconds + MEAN_GAP_S <= room_s and _fits_scene(clip, foreground):
             foreground.append(clip)
             room_s -= clip.seconds + MEAN_GAP_S
-    return _with_beds(source, foreground, num_chunks, rng)
+        else:
+            misfits.append(clip)
+    return _with_beds(source, foreground, num_chunks, rng, misfits)
 
 
 def _fits_scene(clip: Clip, before: list[Clip]) -> bool:
     """Keep sounds apart that would become another together: two single coughs in a row are a fit."""
-    if len(before) == MOST_FOREGROUND:
-        return False
     if before and before[-1].label == clip.label and _is_short(clip) and _is_short(before[-1]):
         return False
     return not clip.recording or all(clip.recording != other.recording for other in before)
@@ -70,11 +71,24 @@ def _is_short(clip: Clip) -> bool:
     return clip.decision == "IGNORE" and clip.seconds < SHORT_S
 
 
-def _with_beds(source: ClipSource, foreground: list[Clip], num_chunks: int, rng: np.random.Generator) -> ScenePlan:
-    """Draw what lies under a foreground: up to two background clips, one or two ambient ones."""
-    background = tuple(source.draw(rng, "IGNORE") for _ in range(int(rng.integers(0, 3))))
-    ambient = tuple(source.draw(rng, "IGNORE") for _ in range(int(rng.integers(1, 3))))
-    return ScenePlan(tuple(foreground), background, ambient, num_chunks)
+def _with_beds(
+    source: ClipSource,
+    foreground: list[Clip],
+    num_chunks: int,
+    rng: np.random.Generator,
+    spare: Sequence[Clip] = (),
+) -> ScenePlan:
+    """Choose what lies under a foreground: up to two background clips, one or two ambient ones.
+
+    `spare` clips that deserve silence are used first: they were drawn by the same odds, and to draw is to synthesise.
+    """
+    num_background, num_ambient = int(rng.integers(0, 3)), int(rng.integers(1, 3))
+    heard = {clip.recording for clip in foreground if clip.recording}
+    beds = [clip for clip in spare if clip.decision == "IGNORE" and clip.recording not in heard]
+    beds = beds[: num_background + num_ambient]
+    while len(beds) < num_background + num_ambient:
+        beds.append(source.draw(rng, "IGNORE"))
+    return ScenePlan(tuple(foreground), tuple(beds[:num_background]), tuple(beds[num_background:]), num_chunks)
 
 
 def deal(
@@ -98,7 +112,7 @@ def deal(
         num_chunks = int(rng.integers(chunks[0], chunks[1] + 1))
         scene: list[Clip] = [waiting.pop()]
         room_s = num_chunks * CHUNK_S - TAIL_S - scene[0].seconds - MEAN_GAP_S
-        while (place := _next_fit(waiting, scene, room_s)) is not None:
+        while len(scene) < MOST_FOREGROUND and (place := _next_fit(waiting, scene, room_s)) is not None:
             scene.append(waiting.pop(place))
             room_s -= scene[-1].seconds + MEAN_GAP_S
         plans.append(_with_beds(library, scene, num_chunks, rng))

@@ -18,7 +18,8 @@ class LALMConfig(PretrainedConfig):
         text_config: The causal language model, a `Qwen2Config` as a dict.
         layout: The token layout, a `TokenLayout` as a dict.
         encoder_channels: Channels of the chunk encoder's four convolutions.
-        decision_threshold: The policy speaks when P(response) reaches this value (found on validation streams).
+        decision_bias: Log-odds of `response` at which the policy speaks (found on validation streams).
+        decision_scale: How sharply P(response) turns from 0 to 1 around them.
         max_reply_tokens: A reply is ended after this many tokens.
     """
 
@@ -28,8 +29,9 @@ class LALMConfig(PretrainedConfig):
         self,
         text_config: dict[str, Any] | None = None,
         layout: dict[str, int] | None = None,
-        encoder_channels: tuple[int, ...] = (24, 48, 96, 128),
-        decision_threshold: float = 0.5,
+        encoder_channels: tuple[int, ...] = (16, 32, 64, 128),
+        decision_bias: float = 0.0,
+        decision_scale: float = 1.0,
         max_reply_tokens: int = 32,
         format_version: int = FORMAT_VERSION,
         **kwargs: Any,
@@ -37,7 +39,8 @@ class LALMConfig(PretrainedConfig):
         self.text_config = text_config or {}
         self.layout = layout or {}
         self.encoder_channels = tuple(encoder_channels)
-        self.decision_threshold = decision_threshold
+        self.decision_bias = decision_bias
+        self.decision_scale = decision_scale
         self.max_reply_tokens = max_reply_tokens
         self.format_version = format_version
         super().__init__(**kwargs)
@@ -57,7 +60,7 @@ class LALMConfig(PretrainedConfig):
         num_layers: int = 4,
         num_heads: int = 6,
         intermediate_size: int = 512,
-        encoder_channels: tuple[int, ...] = (24, 48, 96, 128),
+        encoder_channels: tuple[int, ...] = (16, 32, 64, 128),
     ) -> "LALMConfig":
         """Return the shape of the compact backbone: about 3 M parameters, trained from nothing on a CPU."""
         text = Qwen2Config(

@@ -43,7 +43,7 @@ class Engine:
             raise PolicyError(
                 f"the engine's {len(self.sessions)} slots are all taken; close a session or ask for more slots"
             )
-        sampling = sampling or Sampling(threshold=self.model.config.decision_threshold)
+        sampling = sampling or Sampling(threshold=0.5)
         session = Session.fresh(self._next_id, self._free.pop(), self.layout, sampling)
         self.memory.clear(session.slot)
         self.sessions[session.id] = session

@@ -26,7 +26,7 @@ class LALMPolicy:
     ) -> None:
         self.model, self.tokenizer = model, tokenizer
         self.engine = Engine(model, num_slots)
-        self.sampling = sampling or Sampling(threshold=model.config.decision_threshold)
+        self.sampling = sampling or Sampling(threshold=0.5)
         self.sessions: list[int | None] = [None] * num_slots
         self.events: list[StepEvent | None] = [None] * num_slots
         self.episodes = 0

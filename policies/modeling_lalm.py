@@ -44,26 +44,20 @@ class ChunkEncoder(nn.Module):
 
 
 class ExactRotaryEmbedding(nn.Module):
-    """Rotary angles in float64: float32 loses the small angles after an hour of positions."""
+    """Rotary angles in float64: float32 loses the small angles after an hour of positions.
 
-    inv_freq: Tensor  # float64 [head_dim / 2]
+    It holds no tensor: `from_pretrained` leaves buffers that are not in the file uninitialised.
+    """
 
     def __init__(self, config: Qwen2Config) -> None:
         super().__init__()
-        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        theta = config.rope_parameters["rope_theta"]
-        exponents = torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim
-        self.register_buffer("inv_freq", theta**-exponents, persistent=False)
-
-    def _apply(self, fn: Any, recurse: bool = True) -> "ExactRotaryEmbedding":
-        """Move with the model, but stay in float64."""
-        super()._apply(fn, recurse)
-        self.inv_freq = self.inv_freq.double()
-        return self
+        self.head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        self.theta = config.rope_parameters["rope_theta"]
 
     def forward(self, x: Tensor, position_ids: Tensor, **_: Any) -> tuple[Tensor, Tensor]:
         """Return cos and sin of the angles: each [B, L, head_dim] in x's dtype."""
-        angles = position_ids.to(torch.float64).unsqueeze(-1) * self.inv_freq
+        exponents = torch.arange(0, self.head_dim, 2, dtype=torch.float64, device=x.device) / self.head_dim
+        angles = position_ids.to(torch.float64).unsqueeze(-1) * self.theta**-exponents
         angles = torch.cat((angles, angles), dim=-1)
         return angles.cos().to(x.dtype), angles.sin().to(x.dtype)
 
@@ -98,11 +92,15 @@ class LALM(PreTrainedModel):
         self.text_model = Qwen2Model(text_config)
         self.text_model.rotary_emb = ExactRotaryEmbedding(text_config)
         self.lm_head = nn.Linear(text_config.hidden_size, text_config.vocab_size, bias=False)
-        speakable = torch.zeros(text_config.vocab_size)
-        speakable[list(layout.not_speakable)] = -torch.inf
-        self.register_buffer("speakable", speakable, persistent=False)
         self.layout = layout
         self.post_init()
+
+    def train(self, mode: bool = True) -> "LALM":
+        """Set the training mode; a frozen encoder keeps its statistics, as it keeps its weights."""
+        super().train(mode)
+        if not any(parameter.requires_grad for parameter in self.encoder.parameters()):
+            self.encoder.eval()
+        return self
 
     def get_input_embeddings(self) -> nn.Module:
         """Return the token embedding."""
@@ -144,9 +142,15 @@ class LALM(PreTrainedModel):
 
     def content_log_probs(self, hidden: Tensor) -> Tensor:
         """Return log-probabilities over what can be spoken (text and the end token): [..., vocab]."""
-        return F.log_softmax(self.lm_head(hidden) + self.speakable, dim=-1)
+        silenced = torch.tensor(self.layout.not_speakable, device=hidden.device)
+        return F.log_softmax(self.lm_head(hidden).index_fill(-1, silenced, -torch.inf), dim=-1)
 
     def decision_log_probs(self, hidden: Tensor) -> Tensor:
-        """Return log-probabilities of (silent, response), the policy's binary decision: [..., 2]."""
-        weight = self.lm_head.weight[[self.layout.silent, self.layout.response]]
-        return F.log_softmax(hidden @ weight.T, dim=-1)
+        """Return log-probabilities of (silent, response), the policy's binary decision: [..., 2].
+
+        The head's log-odds of `response`, shifted by `decision_bias` and multiplied by `decision_scale`: 0.5 is where
+        the policy speaks, and a policy that samples stays close to one that follows its threshold.
+        """
+        weight = self.lm_head.weight[self.layout.response] - self.lm_head.weight[self.layout.silent]
+        odds = (hidden @ weight - self.config.decision_bias) * self.config.decision_scale
+        return torch.stack((F.logsigmoid(-odds), F.logsigmoid(odds)), dim=-1)

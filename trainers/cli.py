@@ -129,13 +129,15 @@ def _seed(text: str) -> int:
 
 
 def _quiet_libraries() -> None:
-    """Silence notices that a user can do nothing about; to be called before the libraries are imported."""
+    """Silence notices that a user can do nothing about; for commands that need the libraries anyway."""
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     for category in (FutureWarning, DeprecationWarning, UserWarning):
         warnings.simplefilter("ignore", category)
+    from transformers.utils import logging  # noqa: PLC0415 - heavy
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()  # of reading and writing weights, which take no time
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ class ScenesConfig:
         workers: Processes that compose streams.
     """
 
-    train_count: PositiveInt = 1600
+    train_count: PositiveInt = 2000
     real_share: Share = 0.6
     respond_share: Share = 0.4
     min_chunks: PositiveInt = 40
@@ -45,12 +45,12 @@ class ScenesConfig:
 class ModelConfig:
     """The compact listener's shape."""
 
-    vocab_size: Annotated[int, Field(ge=BYTES_AND_SPECIAL_TOKENS)] = 640
+    vocab_size: Annotated[int, Field(ge=BYTES_AND_SPECIAL_TOKENS)] = 768
     hidden_size: PositiveInt = 192
     num_layers: PositiveInt = 4
     num_heads: PositiveInt = 6
     intermediate_size: PositiveInt = 512
-    encoder_channels: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (24, 48, 96, 128)
+    encoder_channels: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (16, 32, 64, 128)
     audio_tokens_per_chunk: Literal[1, 2, 3, 6] = 2  # a chunk has six frames of features
     tokens_per_chunk: PositiveInt = 4
     window_chunks: PositiveInt = 64
@@ -65,20 +65,56 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
-class SupervisedConfig:
-    """Supervised training with the dual loss; `stream_weight` is the paper's lambda."""
+class StageConfig:
+    """How long one supervised stage learns, from how many samples at once."""
 
-    batch_size: PositiveInt = 16
-    epochs: PositiveInt = 4
-    learning_rate: PositiveFloat = 1e-3
+    steps: PositiveInt
+    batch_size: PositiveInt
+    learning_rate: PositiveFloat
+
+
+@dataclass(frozen=True)
+class SupervisedConfig:
+    """Supervised training in three stages (see trainers/supervised.py); `stream_weight` is the paper's lambda.
+
+    Attributes:
+        hearing: Naming single sounds: the encoder.
+        format: From single sounds to text: the language model.
+        streams: When to speak, and what to say: the dual loss.
+        stream_weight: Weight of the control tokens' loss beside the reply tokens'.
+        response_weight: Weight of a `response` among the control tokens, most of which are `silent`.
+        weight_decay: Of AdamW, on matrices.
+        warmup_share: Of a stage's steps.
+    """
+
+    hearing: StageConfig = StageConfig(steps=1000, batch_size=32, learning_rate=3e-3)
+    format: StageConfig = StageConfig(steps=250, batch_size=32, learning_rate=2e-3)
+    streams: StageConfig = StageConfig(steps=500, batch_size=8, learning_rate=2e-3)
+    stream_weight: NonNegativeFloat = 2.0
+    response_weight: PositiveFloat = 4.0
     weight_decay: NonNegativeFloat = 0.01
-    warmup_share: Share = 0.03
-    stream_weight: NonNegativeFloat = 1.0
+    warmup_share: Part = 0.05
 
 
 @dataclass(frozen=True)
 class ReinforcementConfig:
-    """PPO on the environment's reward; discounting is per chunk."""
+    """PPO on the environment's reward; discounting is per chunk.
+
+    Attributes:
+        iterations: Of rollouts and updates.
+        episodes_per_iteration: Streams played at once.
+        epochs: Passes over an iteration's episodes.
+        minibatches: Updates a pass.
+        learning_rate: At the beginning; it falls linearly to 0.
+        gamma: Discount a chunk.
+        gae_lambda: Decay of the advantage's trace, a chunk.
+        clip: Of the probability ratio.
+        decision_coef: Weight of the decision's policy loss.
+        content_coef: Weight of the reply tokens' policy loss.
+        kl_coef: Weight of the divergence from the supervised policy.
+        group_size: How often each stream is played in an iteration; a play is judged against the others.
+        decision_scale: Multiplies the decision's log-odds, so that sampled decisions stay near thresholded ones.
+    """
 
     iterations: PositiveInt = 16
     episodes_per_iteration: PositiveInt = 64
@@ -91,14 +127,16 @@ class ReinforcementConfig:
     decision_coef: NonNegativeFloat = 1.0
     content_coef: NonNegativeFloat = 0.1
     kl_coef: NonNegativeFloat = 0.02
-    value_coef: NonNegativeFloat = 0.5
+    group_size: PositiveInt = 4
+    decision_scale: PositiveFloat = 3.0
 
     def __post_init__(self) -> None:
-        if self.episodes_per_iteration % self.minibatches:
-            raise ValueError(
-                f"episodes_per_iteration is {self.episodes_per_iteration}, "
-                f"expected a multiple of minibatches ({self.minibatches})"
-            )
+        for name in ("minibatches", "group_size"):
+            if self.episodes_per_iteration % getattr(self, name):
+                raise ValueError(
+                    f"episodes_per_iteration is {self.episodes_per_iteration}, "
+                    f"expected a multiple of {name} ({getattr(self, name)})"
+                )
 
 
 @dataclass(frozen=True)
@@ -106,7 +144,7 @@ class EvaluationConfig:
     """How policies are judged; `thresholds` are the decision thresholds tried on validation streams."""
 
     batch_size: PositiveInt = 64
-    thresholds: tuple[Part, ...] = (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+    thresholds: tuple[Part, ...] = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
     bootstrap: PositiveInt = 1000
 
 
@@ -121,10 +159,3 @@ class QuickstartConfig:
     ppo: ReinforcementConfig = field(default_factory=ReinforcementConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     reward: list[dict[str, Any]] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        if self.scenes.train_count < self.supervised.batch_size:
-            raise ValueError(
-                f"scenes.train_count is {self.scenes.train_count}, "
-                f"expected at least supervised.batch_size ({self.supervised.batch_size})"
-            )

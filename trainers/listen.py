@@ -67,6 +67,5 @@ def _text_line(policy: LALMPolicy, event: StepEvent, reply: list[int]) -> str:
     bar = ""
     if event.probability is not None:
         bar = f"{event.probability:.2f} {'#' * round(_BAR_WIDTH * event.probability)}"
-    return (
-        f"{event.time_s:8.1f} s  {event.decision:8s}  {bar:{_BAR_WIDTH + 5}s}  {_text(policy, event, reply)}".rstrip()
-    )
+    text = " ".join(_text(policy, event, reply).split())  # a model may write line breaks; a chunk is one line
+    return f"{event.time_s:8.1f} s  {event.decision:8s}  {bar:{_BAR_WIDTH + 5}s}  {text}".rstrip()

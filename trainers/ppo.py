@@ -11,6 +11,7 @@ The encoder and projector stay frozen: the policy's hearing is supervised, its t
 """
 
 import os
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +30,8 @@ from policies.modeling_lalm import LALM, SequenceBatch
 from policies.sequences import collate, lay_out
 from policies.tokenizer import ReplyTokenizer
 from trainers.config import ReinforcementConfig
-from trainers.rollouts import Rollout, advantages, collect
+from trainers.progress import show_progress
+from trainers.rollouts import Rollout, advantages, collect, less_group_mean
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # it warns that PPO is experimental; we pin the release
 
@@ -45,7 +47,10 @@ class EnvironmentReward(nn.Module):
 
 
 class ValueModel(nn.Module):
-    """Values from the trunk's hidden states; the trunk is shared with the policy and gets no gradient from here."""
+    """Values from the trunk's hidden states; the trunk is the policy's and gets no gradient from here.
+
+    So the states of an iteration are computed once, and the values are fitted to them in steps that cost nothing.
+    """
 
     base_model_prefix = "trunk"
 
@@ -56,9 +61,29 @@ class ValueModel(nn.Module):
         nn.init.zeros_(last.weight)
         self.score = nn.Sequential(nn.Linear(hidden_size, 128), nn.GELU(), last)
 
+        self.optimizer = torch.optim.Adam(self.score.parameters(), 1e-3)
+        self.memory: deque[tuple[Tensor, Tensor]] = deque(maxlen=4)  # states and returns of the latest iterations
+
     def forward(self, hidden: Tensor) -> Tensor:
         """Return values: [..., hidden] -> [...]."""
-        return self.score(hidden.detach()).squeeze(-1)
+        return self.score(hidden).squeeze(-1)
+
+    def fit(self, hidden: Tensor, returns: Tensor, steps: int) -> float:
+        """Fit the values of cached states, float32 [A, hidden], and those remembered, to returns [A].
+
+        Returns:
+            The share of the new returns' variance that was explained before, at most 1.
+        """
+        with torch.no_grad():
+            explained = 1.0 - float(F.mse_loss(self(hidden), returns) / returns.var().clamp_min(1e-6))
+        self.memory.append((hidden, returns))
+        states, targets = (torch.cat(column) for column in zip(*self.memory, strict=True))
+        for _ in range(steps):
+            error = F.mse_loss(self(states), targets)
+            self.optimizer.zero_grad()
+            error.backward()
+            self.optimizer.step()
+        return explained
 
 
 @dataclass
@@ -67,6 +92,8 @@ class StreamPPOConfig(PPOConfig):
 
     decision_coef: float = field(default=1.0, metadata={"help": "Weight of the decision's policy loss."})
     content_coef: float = field(default=0.1, metadata={"help": "Weight of the reply tokens' policy loss."})
+    group_size: int = field(default=4, metadata={"help": "How often each stream is played in an iteration."})
+    value_steps: int = field(default=40, metadata={"help": "Steps of fitting the values, an iteration."})
 
 
 @dataclass
@@ -80,9 +107,7 @@ class Experience:
     is_decision: Tensor  # bool [A]
     action: Tensor  # int64 [A]: 1 or 0 for a decision, the token id for content
     log_prob: Tensor  # float32 [A] as sampled
-    value: Tensor = field(default_factory=lambda: torch.empty(0))
     advantage: Tensor = field(default_factory=lambda: torch.empty(0))
-    returns: Tensor = field(default_factory=lambda: torch.empty(0))
     reference: tuple[Tensor, Tensor] = field(default_factory=lambda: (torch.empty(0), torch.empty(0)))
 
 
@@ -118,6 +143,7 @@ class StreamPPOTrainer(PPOTrainer):
     control: TrainerControl
     reward_model: EnvironmentReward
     tokenizer: ReplyTokenizer
+    explained = 0.0
 
     def train(self) -> None:
         """Alternate rollouts and updates until all batches of scenario seeds were played."""
@@ -134,7 +160,7 @@ class StreamPPOTrainer(PPOTrainer):
                 policy,
                 self.tokenizer,
                 self.reward_model.scenarios,
-                seeds,
+                [seed for seed in seeds for _ in range(args.group_size)],
                 self.reward_model.reward,
                 args.seed * 1_000_003 + iteration,
             )
@@ -144,6 +170,7 @@ class StreamPPOTrainer(PPOTrainer):
             self.lr_scheduler.step()
             self.state.global_step += 1
             self.state.episode += len(rollouts)
+            statistics["value/explained"] = self.explained
             self.log({**_summary(rollouts), **statistics, "lr": self.lr_scheduler.get_last_lr()[0]})
             self.control = self.callback_handler.on_step_end(args, self.state, self.control)
         self.control = self.callback_handler.on_train_end(args, self.state, self.control)
@@ -153,39 +180,43 @@ class StreamPPOTrainer(PPOTrainer):
             for batch in self.dataloader:
                 yield batch["seed"].tolist()
 
-    @torch.no_grad()
     def _judge(self, batch: Experience, rollouts: Sequence[Rollout]) -> None:
-        """Add values, advantages, returns and the reference policy's probabilities."""
+        """Add advantages and the reference policy's probabilities; then fit the values to what was earned."""
         model = self.accelerator.unwrap_model(self.model)
-        hidden = model.policy.hidden_states(batch.tokens, batch.audio)
-        batch.value = model.value_model(hidden[batch.row, batch.at])
-        reference = self.ref_model.hidden_states(batch.tokens, batch.audio)[batch.row, batch.at]
-        batch.reference = (
-            self.ref_model.decision_log_probs(reference[batch.is_decision]),
-            self.ref_model.content_log_probs(reference[~batch.is_decision]),
-        )
-        pieces, first = [], 0
-        for index, rollout in enumerate(rollouts):
-            values = batch.value[first : first + len(rollout.reward)]
-            length = int((batch.tokens.audio_index[index] >= 0).nonzero().max()) + 1 if rollout.truncated else 0
-            last = float(model.value_model(hidden[index, length])) if rollout.truncated else 0.0
-            pieces.append(
-                advantages(
-                    torch.tensor(rollout.reward),
-                    values,
-                    torch.tensor(rollout.chunk),
-                    last,
-                    self.args.gamma,
-                    self.args.lam,
-                )
+        with torch.no_grad():
+            hidden = model.policy.hidden_states(batch.tokens, batch.audio)
+        states = hidden[batch.row, batch.at]
+        if self.state.global_step == 0:  # values that know nothing make what comes late look small
+            model.value_model.fit(states, self._discounted(rollouts), 5 * self.args.value_steps)
+            model.value_model.memory.clear()
+        with torch.no_grad():
+            values = model.value_model(states)
+            reference = self.ref_model.hidden_states(batch.tokens, batch.audio)[batch.row, batch.at]
+            batch.reference = (
+                self.ref_model.decision_log_probs(reference[batch.is_decision]),
+                self.ref_model.content_log_probs(reference[~batch.is_decision]),
             )
-            first += len(rollout.reward)
-        raw = torch.cat(pieces)
-        batch.returns = raw + batch.value
-        batch.advantage = raw.clone()
+            raw = []
+            for index, (rollout, own) in enumerate(zip(rollouts, values.split(_lengths(rollouts)), strict=True)):
+                length = int((batch.tokens.audio_index[index] >= 0).nonzero().max()) + 1 if rollout.truncated else 0
+                last = float(model.value_model(hidden[index, length])) if rollout.truncated else 0.0
+                earned, chunks = torch.tensor(rollout.reward), torch.tensor(rollout.chunk)
+                raw.append(advantages(earned, own, chunks, last, self.args.gamma, self.args.lam))
+        returns = torch.cat(raw) + values
+        advantage = torch.cat(less_group_mean(rollouts, raw))
+        batch.advantage = advantage.clone()
         for kind in (batch.is_decision, ~batch.is_decision):  # each policy is whitened by itself
             if kind.sum() > 1:
-                batch.advantage[kind] = (raw[kind] - raw[kind].mean()) / (raw[kind].std() + 1e-6)
+                batch.advantage[kind] = (advantage[kind] - advantage[kind].mean()) / (advantage[kind].std() + 1e-6)
+        self.explained = model.value_model.fit(states, returns, self.args.value_steps)
+
+    def _discounted(self, rollouts: Sequence[Rollout]) -> Tensor:
+        """Return what was earned from each action token on, discounted: the returns of values that are all zero."""
+        returns = []
+        for rollout in rollouts:
+            earned, chunks = torch.tensor(rollout.reward), torch.tensor(rollout.chunk)
+            returns.append(advantages(earned, torch.zeros_like(earned), chunks, 0.0, self.args.gamma, 1.0))
+        return torch.cat(returns)
 
     def _update(self, batch: Experience) -> dict[str, float]:
         """Make several epochs of minibatches of episodes; return mean statistics."""
@@ -215,9 +246,8 @@ class StreamPPOTrainer(PPOTrainer):
             batch.tokens.mask[chosen],
         )
         hidden = model.policy.hidden_states(tokens, batch.audio)[new_row[batch.row[taken]], batch.at[taken]]
-        value_loss = F.mse_loss(model.value_model(hidden), batch.returns[taken])
-        loss = args.vf_coef * value_loss
-        statistics = {"loss/value": value_loss.item()}
+        loss = hidden.sum() * 0.0
+        statistics: dict[str, float] = {}
         heads = (
             ("decision", batch.is_decision, model.policy.decision_log_probs, args.decision_coef, 0),
             ("content", ~batch.is_decision, model.policy.content_log_probs, args.content_coef, 1),
@@ -244,6 +274,10 @@ class StreamPPOTrainer(PPOTrainer):
                 f"clipped/{name}": (ratio != clipped).float().mean().item(),
             }
         return loss, statistics
+
+
+def _lengths(rollouts: Sequence[Rollout]) -> list[int]:
+    return [len(rollout.reward) for rollout in rollouts]
 
 
 def _summary(rollouts: Sequence[Rollout]) -> dict[str, float]:
@@ -279,11 +313,11 @@ def train_ppo(
     model.generation_config = GenerationConfig()  # TRL writes its stop token there
     arguments = StreamPPOConfig(
         output_dir=str(out),
-        per_device_train_batch_size=config.episodes_per_iteration,
+        per_device_train_batch_size=config.episodes_per_iteration // config.group_size,
         gradient_accumulation_steps=1,
         num_mini_batches=config.minibatches,
         num_ppo_epochs=config.epochs,
-        total_episodes=config.iterations * config.episodes_per_iteration,
+        total_episodes=config.iterations * config.episodes_per_iteration // config.group_size,
         learning_rate=config.learning_rate,
         lr_scheduler_type="linear",
         max_grad_norm=1.0,
@@ -291,9 +325,9 @@ def train_ppo(
         lam=config.gae_lambda,
         cliprange=config.clip,
         kl_coef=config.kl_coef,
-        vf_coef=config.value_coef,
         decision_coef=config.decision_coef,
         content_coef=config.content_coef,
+        group_size=config.group_size,
         num_sample_generations=0,
         report_to=["tensorboard"],
         save_strategy="no",
@@ -315,6 +349,7 @@ def train_ppo(
         data_collator=_collate_seeds,
     )
     trainer.tokenizer = tokenizer
+    show_progress(trainer, "reward/total")
     trainer.train()
     model.eval()
     return [

@@ -1,6 +1,7 @@
 """The whole loop at laptop size: compose, train supervised, reinforce, judge, report."""
 
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,19 +14,19 @@ import yaml
 from tqdm import tqdm
 
 from envs.clip_library import ClipLibrary
+from envs.errors import ScenarioError
 from envs.foley import Foley
 from envs.metrics import Metric, evaluate_traces
 from envs.planning import deal
 from envs.proactive import DealtScenarios, ProactiveScenarios
 from envs.rewards import Reward, reward_from_config
 from envs.scenario import Scenario
-from envs.sound_classes import SOUND_CLASSES, answer_for
+from envs.sound_classes import SOUND_CLASSES
 from envs.sources import ClipSource, Mixture
 from envs.trace import Trace
 from policies.base import Policy
 from policies.baselines import BASELINES, make_baseline
 from policies.configuration_lalm import LALMConfig
-from policies.features import LogMel
 from policies.lalm_policy import LALMPolicy, save_policy
 from policies.modeling_lalm import LALM
 from policies.session import Sampling
@@ -33,6 +34,7 @@ from policies.tokenizer import ReplyTokenizer, train_tokenizer
 from trainers.config import QuickstartConfig
 from trainers.evaluation import play
 from trainers.report import Episode, ReportData, write_report
+from trainers.samples import SampleMaker, StreamSample
 from trainers.scenes import (
     HELD_OUT_SEEDS,
     PPO_SEEDS,
@@ -42,7 +44,7 @@ from trainers.scenes import (
     compose_all,
     seeds,
 )
-from trainers.supervised import make_sample, train_supervised
+from trainers.supervised import STAGES, train_stage
 
 
 @dataclass
@@ -52,8 +54,10 @@ class Run:
     config: QuickstartConfig
     out: Path
     source: ClipSource
+    texts: list[str]  # what a tokenizer is trained on
     reward: Reward
-    held_out: dict[str, Composed]  # "held_out" and, with recordings, "real_held_out"
+    validation: Composed = field(init=False)
+    held_out: dict[str, Composed] = field(default_factory=dict)  # "held_out" and, with recordings, "real_held_out"
     seconds: dict[str, float] = field(default_factory=dict)
     curves: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
 
@@ -85,13 +89,13 @@ def run_quickstart(config: QuickstartConfig, out: Path, clips: Path | None = Non
     run = _prepare(config, out, clips)
     out.mkdir(parents=True, exist_ok=True)
     model, tokenizer = _supervise(run)
-    threshold = _calibrate(run, model, tokenizer)
+    _calibrate(run, model, tokenizer)
     results = {name: _judge_baselines(run, streams, tokenizer, name) for name, streams in run.held_out.items()}
-    _judge_model(run, model, tokenizer, "supervised", threshold, results)
+    _judge_model(run, model, tokenizer, "supervised", results)
     _save(out / "supervised", model, tokenizer)
     _reinforce(run, model, tokenizer)
-    threshold = _calibrate(run, model, tokenizer)
-    last = _judge_model(run, model, tokenizer, "ppo", threshold, results)
+    _calibrate(run, model, tokenizer)
+    last = _judge_model(run, model, tokenizer, "ppo", results)
     _save(out / "policy", model, tokenizer)
     run.seconds["total"] = round(time.perf_counter() - begin, 1)
     _publish(run, results, last)
@@ -106,8 +110,10 @@ def _prepare(config: QuickstartConfig, out: Path, clips: Path | None) -> Run:
     source: ClipSource = foley
     if library is not None:
         source = Mixture((foley, library), (1 - scenes.real_share, scenes.real_share))
-    run = Run(config, out, source, reward, {})
+    run = Run(config, out, source, _texts(library), reward)
     with run.phase("compose held-out streams"):
+        wanted = seeds(VALIDATION_SEEDS, config.seed, scenes.validation_count)
+        run.validation = Composed(run.scenarios(), wanted, workers)
         wanted = seeds(HELD_OUT_SEEDS, config.seed, scenes.held_out_count)
         run.held_out["held_out"] = Composed(ProactiveScenarios(foley, scenes.respond_share, span), wanted, workers)
         if held is not None:
@@ -116,16 +122,19 @@ def _prepare(config: QuickstartConfig, out: Path, clips: Path | None) -> Run:
     return run
 
 
-def _reply_texts(source: ClipSource) -> list[str]:
-    known = [c.answer for c in SOUND_CLASSES.values() if c.answer is not None]
-    own = [answer_for(label, label.replace("_", " "), "") for label in source.labels if label not in SOUND_CLASSES]
-    return [reply for answer in (*known, *own) for reply in answer.replies]
+def _texts(library: ClipLibrary | None) -> list[str]:
+    """Return what the agent may want to say: captions, and replies to what deserves one."""
+    clips = [] if library is None else [recording.clip for recording in library.recordings]
+    captions = [sound.caption for sound in SOUND_CLASSES.values()] + sorted({clip.caption for clip in clips})
+    answers = [sound.answer for sound in SOUND_CLASSES.values()] + [clip.answer for clip in clips]
+    replies = dict.fromkeys(reply for answer in answers if answer is not None for reply in answer.replies)
+    return [*captions, *replies]
 
 
 def _supervise(run: Run) -> tuple[LALM, ReplyTokenizer]:
     """Compose training streams and train the LALM on them."""
     config, shape = run.config, run.config.model
-    tokenizer = train_tokenizer(_reply_texts(run.source), shape.vocab_size)
+    tokenizer = train_tokenizer(run.texts, shape.vocab_size)
     layout = tokenizer.layout(
         audio_tokens_per_chunk=shape.audio_tokens_per_chunk,
         tokens_per_chunk=shape.tokens_per_chunk,
@@ -145,12 +154,26 @@ def _supervise(run: Run) -> tuple[LALM, ReplyTokenizer]:
     with run.phase("compose training streams"):
         wanted = seeds(TRAIN_SEEDS, config.seed, config.scenes.train_count)
         streams = compose_all(run.scenarios(), wanted, config.scenes.workers)
-        log_mel = LogMel()
-        samples = [make_sample(s, tokenizer, layout, log_mel) for s in tqdm(streams, total=len(wanted), unit="stream")]
-    with run.phase("train supervised"):
-        run.curves["supervised loss"] = train_supervised(
-            model, samples, config.supervised, run.out / "logs" / "supervised", config.seed
+        maker = SampleMaker(tokenizer, layout)
+        samples: dict[str, list[StreamSample]] = {"streams": [], "sounds": []}
+        for scenario in tqdm(streams, total=len(wanted), unit="stream"):
+            samples["streams"].append(maker.stream(scenario))
+            samples["sounds"] += maker.sounds(scenario, samples["streams"][-1])
+    if not samples["sounds"]:
+        raise ScenarioError(
+            f"{len(wanted)} streams of {config.scenes.min_chunks} to {config.scenes.max_chunks} chunks have no room for"
+            " a single sound in the foreground; set scenes.min_chunks higher"
         )
+    for stage in STAGES:
+        with run.phase(f"train {stage.name}"):
+            run.curves[f"supervised: loss of {stage.name}"] = train_stage(
+                stage,
+                model,
+                samples[stage.samples],
+                config.supervised,
+                run.out / "logs" / stage.name,
+                config.seed,
+            )
     return model, tokenizer
 
 
@@ -160,10 +183,10 @@ def _play_model(
     tokenizer: ReplyTokenizer,
     streams: Callable[[int], Scenario],
     wanted: Sequence[int],
-    t: float,
+    threshold: float = 0.5,
 ) -> list[Trace]:
     slots = min(run.config.evaluation.batch_size, len(wanted))
-    policy = LALMPolicy(model, tokenizer, slots, Sampling(threshold=t, seed=run.config.seed))
+    policy = LALMPolicy(model, tokenizer, slots, Sampling(threshold=threshold, seed=run.config.seed))
     return _play(run, policy, streams, wanted, tokenizer, slots)
 
 
@@ -186,19 +209,17 @@ def _play(
     )
 
 
-def _calibrate(run: Run, model: LALM, tokenizer: ReplyTokenizer) -> float:
-    """Find the decision threshold with the best trigger F1 on validation streams, and keep it in the model."""
+def _calibrate(run: Run, model: LALM, tokenizer: ReplyTokenizer) -> None:
+    """Shift the decision so that P(response) = 0.5 is the threshold with the best trigger F1 on validation streams."""
     with run.phase("find the decision threshold"):
-        wanted = seeds(VALIDATION_SEEDS, run.config.seed, run.config.scenes.validation_count)
-        streams = Composed(run.scenarios(), wanted, run.config.scenes.workers)
         scores = {}
         for threshold in tqdm(run.config.evaluation.thresholds, unit="threshold"):
-            traces = _play_model(run, model, tokenizer, streams, wanted, threshold)
+            traces = _play_model(run, model, tokenizer, run.validation, list(run.validation.by_seed), threshold)
             scores[threshold] = evaluate_traces(traces, resamples=2)["trigger_f1"].value or 0.0
     best = max(scores, key=lambda t: scores[t])
-    model.config.decision_threshold = best
+    model.config.decision_bias += math.log(best / (1 - best)) / model.config.decision_scale
+    model.config.decision_scale = run.config.ppo.decision_scale
     print(f"threshold {best}: trigger F1 {scores[best]:.3f} on validation streams", flush=True)
-    return best
 
 
 def _judge_baselines(run: Run, streams: Composed, tokenizer: ReplyTokenizer, name: str) -> dict[str, dict[str, Metric]]:
@@ -217,14 +238,13 @@ def _judge_model(
     model: LALM,
     tokenizer: ReplyTokenizer,
     name: str,
-    threshold: float,
     results: dict[str, dict[str, dict[str, Metric]]],
 ) -> dict[str, list[Trace]]:
     """Judge a policy on every held-out set; return its traces."""
     played = {}
     for suite, streams in run.held_out.items():
         with run.phase(f"judge {name} on {suite}"):
-            played[suite] = _play_model(run, model, tokenizer, streams, list(streams.by_seed), threshold)
+            played[suite] = _play_model(run, model, tokenizer, streams, list(streams.by_seed))
             metrics = evaluate_traces(played[suite], run.config.seed, run.config.evaluation.bootstrap)
         results[suite][name] = metrics
         shown = (

@@ -4,6 +4,7 @@ An action token is a control token (the binary decision after a run of chunks) o
 what a reply's text earned goes to the reply's last token, everything else to the latest control token.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -28,7 +29,7 @@ TEXT_COMPONENTS = frozenset({"helpfulness", "verbosity", "repetition"})
 class Rollout:
     """One episode as the policy lived it. Lists over action tokens are in the order of emission."""
 
-    trace: Trace | None = None
+    trace: Trace
     turns: list[Turn] = field(default_factory=list)
     embeddings: list[Tensor] = field(default_factory=list)  # [N, hidden] a chunk, from the frozen encoder
     is_decision: list[bool] = field(default_factory=list)
@@ -38,6 +39,11 @@ class Rollout:
     truncated: bool = False
     _open: list[int] | None = None  # tokens of the reply being said
     _opened: int = 0
+
+    @property
+    def seed(self) -> int:
+        """The seed of its scenario."""
+        return self.trace.seed
 
     def add_event(self, event: StepEvent, embeddings: Tensor) -> None:
         """Take in what the policy did in one step."""
@@ -130,7 +136,7 @@ def advantages(
         chunks: int64 [A], when each token was emitted.
         last_value: Value after the last token: 0 at termination, the bootstrap at truncation.
         gamma: Discount a chunk.
-        gae_lambda: Trace decay a token.
+        gae_lambda: Trace decay a chunk.
 
     Returns:
         float32 [A].
@@ -141,6 +147,38 @@ def advantages(
         elapsed = int(chunks[i + 1] - chunks[i]) if i + 1 < len(rewards) else 1
         discount = gamma**elapsed
         delta = float(rewards[i]) + discount * following - float(values[i])
-        running = delta + discount * gae_lambda * running
+        running = delta + discount * gae_lambda**elapsed * running
         result[i], following = running, float(values[i])
+    return result
+
+
+def less_group_mean(rollouts: Sequence[Rollout], advantage: Sequence[Tensor]) -> list[Tensor]:
+    """Return the advantages less what others of the group had at the same chunk of the same stream, on average.
+
+    What the stream has yet to bring is chance to the value, and the same to all who play it; only what they did
+    differently is left. Reply tokens are compared as the decision that opened their reply; where nobody else decided
+    at that chunk, the advantage stays as it is.
+
+    Args:
+        rollouts: Episodes; those of one scenario seed are a group.
+        advantage: float32 [A] of each.
+    """
+    decided: dict[tuple[int, int], list[float]] = defaultdict(list)  # (seed, chunk) -> advantages of its decisions
+    openings = []  # of each rollout: the index of the decision that each action token belongs to
+    for rollout, own in zip(rollouts, advantage, strict=True):
+        opening, latest = [], 0
+        for index, is_decision in enumerate(rollout.is_decision):
+            if is_decision:
+                latest = index
+                decided[rollout.seed, rollout.chunk[index]].append(float(own[index]))
+            opening.append(latest)
+        openings.append(opening)
+    result = []
+    for rollout, own, opening in zip(rollouts, advantage, openings, strict=True):
+        less = own.clone()
+        for index, decision in enumerate(opening):
+            group = decided[rollout.seed, rollout.chunk[decision]]
+            if len(group) > 1:
+                less[index] -= (sum(group) - float(own[decision])) / (len(group) - 1)
+        result.append(less)
     return result

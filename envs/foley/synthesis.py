@@ -20,6 +20,7 @@ Values = Sequence[float] | Signal
 _TABLE_SIZE = 8_192  # one period; looked up without interpolation, the fundamental is exact to -68 dB
 _TOP_HZ = 7_600.0
 _RING_BLOCK = 128
+_SMOOTH = np.unique([2**a * 3**b * 5**c for a in range(12) for b in range(8) for c in range(6)])
 
 
 def log_uniform(rng: Generator, low: float, high: float) -> float:
@@ -49,8 +50,9 @@ def decay(n: int, tau_s: float) -> Signal:
 
 
 def padded(n: int) -> int:
-    """Return a length of at least `n` whose FFT is fast."""
-    return -(-n // 512) * 512
+    """Return a length of at least `n` whose FFT is fast: 512 times a number without factors above 5."""
+    blocks = -(-n // 512)
+    return 512 * int(_SMOOTH[np.searchsorted(_SMOOTH, blocks)])
 
 
 @lru_cache(maxsize=512)

@@ -16,8 +16,8 @@ def tokenizer() -> ReplyTokenizer:
     return train_tokenizer(REPLIES, 300)
 
 
-def tiny_model(tokenizer: ReplyTokenizer, window_chunks: int = 64) -> LALM:
-    torch.manual_seed(0)
+def tiny_model(tokenizer: ReplyTokenizer, window_chunks: int = 64, seed: int = 0) -> LALM:
+    torch.manual_seed(seed)
     layout = tokenizer.layout(audio_tokens_per_chunk=2, tokens_per_chunk=3, window_chunks=window_chunks)
     config = LALMConfig.compact(
         layout,

@@ -56,6 +56,13 @@ def test_unknown_baseline_is_named() -> None:
         make_baseline("silnt", 1, ByteTokenizer(), 16)
 
 
+def test_every_tensor_of_the_model_is_saved(tokenizer: ReplyTokenizer) -> None:
+    """`from_pretrained` leaves a buffer that is not in the file uninitialised: words came out as noise."""
+    model = tiny_model(tokenizer)
+    held = {name for name, _ in (*model.named_parameters(), *model.named_buffers())}
+    assert held <= set(model.state_dict())
+
+
 def test_a_saved_policy_does_what_it_did(tokenizer: ReplyTokenizer, tmp_path: Path) -> None:
     model = tiny_model(tokenizer)
     save_policy(tmp_path / "policy", model, tokenizer)

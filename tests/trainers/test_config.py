@@ -53,9 +53,9 @@ def test_values_arrive(tmp_path: Path) -> None:
 
 def test_overrides_win_and_the_last_one_most(tmp_path: Path) -> None:
     path = write(tmp_path, "seed: 7\nppo:\n  iterations: 9\n")
-    overrides = ["seed=8", "ppo.iterations=4", "seed=9", "supervised.learning_rate=2e-4", "reward=[{name: miss}]"]
+    overrides = ["seed=8", "ppo.iterations=4", "seed=9", "supervised.weight_decay=2e-4", "reward=[{name: miss}]"]
     config = load_config(QuickstartConfig, path, overrides)
-    assert (config.seed, config.ppo.iterations, config.supervised.learning_rate) == (9, 4, 2e-4)
+    assert (config.seed, config.ppo.iterations, config.supervised.weight_decay) == (9, 4, 2e-4)
     assert config.reward == [{"name": "miss"}]
 
 
@@ -92,7 +92,7 @@ def test_a_key_of_another_section_is_suggested(tmp_path: Path) -> None:
         ("model: {hidden_size: 50}", "model: hidden_size is 50, expected a multiple of"),
         ("model: {encoder_channels: [8, 8]}", "model.encoder_channels"),
         ("ppo: {minibatches: 5}", "ppo: episodes_per_iteration is 64, expected a multiple of minibatches"),
-        ("scenes: {train_count: 4}", "scenes.train_count is 4, expected at least supervised.batch_size"),
+        ("supervised: {streams: {steps: 4}}", "supervised.streams.batch_size"),
         ("[1, 2]", "run.yaml: expected keys and values, got [1, 2]"),
         ("seed: [1", "run.yaml, line 1: not valid YAML"),
         ("? [a]\n: 1", "run.yaml, line 1: not valid YAML"),
@@ -132,9 +132,9 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 @given(rate=st.floats(1e-12, 1e6), steps=st.integers(1, 10**6))
 @settings(max_examples=50, deadline=None)
 def test_numbers_survive_the_way_through_an_override(rate: float, steps: int) -> None:
-    overrides = [f"supervised.learning_rate={rate!r}", f"ppo.iterations={steps}"]
+    overrides = [f"supervised.weight_decay={rate!r}", f"ppo.iterations={steps}"]
     config = load_config(QuickstartConfig, CONFIGS / "quickstart.yaml", overrides)
-    assert (config.supervised.learning_rate, config.ppo.iterations) == (rate, steps)
+    assert (config.supervised.weight_decay, config.ppo.iterations) == (rate, steps)
 
 
 @given(text=st.text(max_size=60))

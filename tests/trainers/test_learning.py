@@ -10,14 +10,15 @@ from envs.episode import Episode
 from envs.foley import Foley
 from envs.proactive import ProactiveScenarios
 from envs.rewards import Reward
-from policies.features import LogMel
+from envs.trace import Trace
 from policies.sequences import Turn
 from tests.policies.conftest import REPLIES, tiny_model
-from trainers.config import ReinforcementConfig
+from trainers.config import ReinforcementConfig, StageConfig, SupervisedConfig
 from trainers.ppo import experience, train_ppo
-from trainers.rollouts import advantages, collect
+from trainers.rollouts import Rollout, advantages, collect, less_group_mean
+from trainers.samples import Collator, SampleMaker, timeline_turns
 from trainers.scenes import Composed, compose_all
-from trainers.supervised import Collator, dual_loss, make_sample, timeline_turns
+from trainers.supervised import STAGES, DualLoss, train_stage
 
 SHORT = ProactiveScenarios(Foley(), 0.8, (20, 24))
 
@@ -45,6 +46,25 @@ def test_advantages_by_hand() -> None:
 def test_truncation_bootstraps() -> None:
     got = advantages(torch.tensor([0.0]), torch.tensor([0.0]), torch.tensor([0]), 4.0, 0.5, 0.95)
     torch.testing.assert_close(got, torch.tensor([2.0]))
+
+
+def test_a_play_is_judged_against_the_others_of_its_stream() -> None:
+    """Two plays of one stream and one of another: what all of a stream's plays had at a chunk is chance."""
+
+    def rollout(seed: int, chunks: list[int], is_decision: list[bool]) -> Rollout:
+        trace = Trace(seed=seed, ability="Proactive", num_chunks=4, cues=(), events=())
+        return Rollout(trace, chunk=chunks, is_decision=is_decision)
+
+    plays = [
+        rollout(1, [0, 1, 1, 2], [True, True, False, True]),
+        rollout(1, [0, 1, 3], [True, True, True]),
+        rollout(2, [0, 1], [True, True]),
+    ]
+    given = [torch.tensor([1.0, 4.0, 6.0, 9.0]), torch.tensor([3.0, 5.0, 7.0]), torch.tensor([1.0, 2.0])]
+    first, second, alone = less_group_mean(plays, given)
+    torch.testing.assert_close(first, torch.tensor([1.0 - 3.0, 4.0 - 5.0, 6.0 - 5.0, 9.0]))
+    torch.testing.assert_close(second, torch.tensor([3.0 - 1.0, 5.0 - 4.0, 7.0]))
+    torch.testing.assert_close(alone, given[2])
 
 
 def test_supervised_turns_play_back_as_the_timeline(tokenizer) -> None:
@@ -75,19 +95,73 @@ def test_workers_compose_the_same_bytes_in_order() -> None:
 
 
 def test_dual_loss_learns_one_batch(tokenizer) -> None:
-    model, log_mel = tiny_model(tokenizer).train(), LogMel()
-    samples = [make_sample(SHORT(seed), tokenizer, model.layout, log_mel) for seed in range(4)]
-    batch = Collator(model.layout, 0, augmented=False)(samples)["batch"]
+    model = tiny_model(tokenizer).train()
+    maker = SampleMaker(tokenizer, model.layout)
+    batch = Collator(model.layout, 0, augmented=False)([maker.stream(SHORT(seed)) for seed in range(4)])["batch"]
+    loss = DualLoss(model, stream_weight=1.0)
     optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
     losses = []
     for _ in range(30):
-        loss, lm, stream = dual_loss(model, batch, 1.0)
+        lm, stream = loss.parts(batch)
         losses.append((lm.item(), stream.item()))
         optimizer.zero_grad()
-        loss.backward()
+        (lm + stream).backward()
         optimizer.step()
     assert losses[-1][0] < 0.6 * losses[0][0]
     assert losses[-1][1] < 0.2 * losses[0][1]
+
+
+def test_the_dual_loss_is_the_sum_that_the_paper_writes(tokenizer) -> None:
+    """By hand from the logits: L_lm over reply tokens plus lambda times L_stream over control tokens."""
+    model = tiny_model(tokenizer)
+    scenario = next(s for s in map(SHORT, range(9)) if s.cues)
+    sample = SampleMaker(tokenizer, model.layout).stream(scenario)
+    batch = Collator(model.layout, 0, augmented=False)([sample])["batch"]
+    with torch.no_grad():
+        hidden = model.hidden_states(batch.tokens, model.encode(batch.log_mel).flatten(0, 1))[0]
+        log_probs = model.lm_head(hidden).log_softmax(-1)
+        ids, sequence = batch.tokens.ids[0], sample.sequence
+        lm = -torch.stack([log_probs[i - 1, ids[i]] for i in sequence.contents]).mean()
+        stream = -torch.stack([log_probs[i - 1, ids[i]] for i in sequence.decisions]).mean()
+        torch.testing.assert_close(DualLoss(model, 2.0)(batch), lm + 2.0 * stream)
+        rarer = [4.0 if ids[i] == model.layout.response else 1.0 for i in sequence.decisions]
+        terms = [-log_probs[i - 1, ids[i]] * w for i, w in zip(sequence.decisions, rarer, strict=True)]
+        torch.testing.assert_close(DualLoss(model, 2.0, 4.0)(batch), lm + 2.0 * sum(terms) / sum(rarer))
+
+
+def test_sounds_are_cut_where_they_stand(tokenizer) -> None:
+    """An offline turn hears the chunks of its sound and no others, and says its reply or its caption."""
+    layout = tiny_model(tokenizer).layout
+    maker, scenario = SampleMaker(tokenizer, layout), next(s for s in map(SHORT, range(9)) if len(s.cues) > 1)
+    stream = maker.stream(scenario)
+    foreground = [e for e in scenario.events if e.role == "foreground"]
+    sounds = maker.sounds(scenario, stream)
+    assert [s.label for s in sounds] == [e.label for e in foreground]
+    for sound, event in zip(sounds, foreground, strict=True):
+        assert 0 <= len(sound.log_mel) * 0.4 - event.duration_s <= 0.8
+        assert sound.sequence.columns.ids[0] == layout.offline
+        text = tokenizer.decode([sound.sequence.columns.ids[i] for i in sound.sequence.contents])
+        if event.decision == "IGNORE":
+            assert text == event.caption
+        else:
+            assert text in [entry.text for entry in scenario.timeline]
+
+
+@pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
+def test_a_stage_learns_and_changes_only_what_it_trains(stage, tokenizer, tmp_path: Path) -> None:
+    model = tiny_model(tokenizer)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    maker = SampleMaker(tokenizer, model.layout)
+    scenarios = [SHORT(seed) for seed in range(8)]
+    streams = [maker.stream(scenario) for scenario in scenarios]
+    sounds = [sound for s, own in zip(scenarios, streams, strict=True) for sound in maker.sounds(s, own)]
+    steps = StageConfig(steps=40, batch_size=8, learning_rate=3e-3)
+    config = SupervisedConfig(hearing=steps, format=steps, streams=steps)
+    curve = train_stage(stage, model, sounds if stage.samples == "sounds" else streams, config, tmp_path, 0)
+    assert curve[-1][1] < 0.8 * curve[0][1]
+    changed = {name.split(".")[0] for name, value in model.state_dict().items() if not value.equal(before[name])}
+    assert changed == set(stage.trains)
+    assert all(parameter.requires_grad for parameter in model.parameters())
 
 
 def test_rollouts_lay_out_as_the_engine_sampled(tokenizer) -> None:
@@ -115,7 +189,13 @@ def test_ppo_learns_to_keep_silent_where_speaking_costs(tokenizer, tmp_path: Pat
     model = tiny_model(tokenizer)
     silent = Composed(ProactiveScenarios(Foley(), 0.0, (20, 20)), range(16), 1)
     config = ReinforcementConfig(
-        iterations=5, episodes_per_iteration=16, minibatches=2, learning_rate=3e-3, kl_coef=0.0, content_coef=0.0
+        iterations=5,
+        episodes_per_iteration=16,
+        minibatches=2,
+        epochs=2,
+        learning_rate=3e-3,
+        kl_coef=0.0,
+        content_coef=0.0,
     )
     curve = train_ppo(model, tokenizer, silent, range(16), Reward.default(), config, tmp_path, 0)
     assert len(curve) == 5

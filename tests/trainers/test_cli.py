@@ -1,0 +1,242 @@
+"""The command line: quick to ask, one line for bad input, lines and JSON that other programs can read."""
+
+import json
+import os
+import runpy
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from envs.audio import write_wav
+from envs.clock import CHUNK_S, CHUNK_SAMPLES
+from envs.metrics import Metric
+from policies.engine import Engine
+from policies.lalm_policy import save_policy
+from policies.session import Sampling
+from policies.tokenizer import train_tokenizer
+from tests.policies.conftest import REPLIES, tiny_model
+from trainers.cli import _table, main
+from trainers.config import QuickstartConfig
+
+ROOT = Path(__file__).parent.parent.parent
+Captured = pytest.CaptureFixture[str]
+
+
+def tiny_policy(folder: Path, decision_bias: float) -> Path:
+    """Save a policy whose random words can be read; not every random network has some."""
+    tokenizer = train_tokenizer(REPLIES, 300)
+    sound = (0.1 * np.random.default_rng(0).standard_normal(CHUNK_SAMPLES)).astype(np.float32)
+    for seed in range(20):
+        model = tiny_model(tokenizer, seed=seed)
+        engine = Engine(model)
+        engine.push(engine.open(Sampling(threshold=0.0)), sound)
+        if tokenizer.decode(engine.step()[0].token_ids).strip():
+            break
+    else:
+        raise AssertionError("none of 20 random networks says a word")
+    model.config.decision_bias = decision_bias
+    save_policy(folder, model, tokenizer)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A policy that speaks at every chance, with random words."""
+    return tiny_policy(tmp_path_factory.mktemp("policy"), -1e3)
+
+
+@pytest.fixture(scope="module")
+def silent_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_policy(tmp_path_factory.mktemp("silent"), 1e3)
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sounds") / "clips"
+    runpy.run_path(str(ROOT / ".ci" / "make_clips.py"))["make_clips"](folder, per_label=1)
+    return folder
+
+
+@pytest.fixture
+def wav(tmp_path: Path) -> Path:
+    path = tmp_path / "noise.wav"
+    write_wav(path, (0.1 * np.random.default_rng(0).standard_normal(10_000)).astype(np.float32))
+    return path
+
+
+def refused(arguments: list[str], captured: Captured) -> str:
+    """Return the one line on stderr that a command refuses bad input with."""
+    assert main(arguments) == 2
+    out, err = captured.readouterr()
+    assert not out
+    lines = err.strip().splitlines()
+    assert len(lines) == 1, err
+    assert lines[0].startswith("soundflow: error: ")
+    return lines[0]
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from trainers.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit as end: assert end.code == 0\n"
+        "assert not {'torch', 'transformers', 'trl', 'matplotlib', 'pydantic'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    for command in ("quickstart", "evaluate", "listen"):
+        assert command in done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["no-such-command"],
+        ["listen"],
+        ["evaluate", "--policy", "x"],
+        ["evaluate", "--policy", "x", "--clips", "y", "a=1"],
+        ["quickstart", "--no-such-option"],
+        ["quickstart", "--seed", "-1"],
+        ["quickstart", "--seed", "one"],
+    ],
+)
+def test_a_wrong_command_line_ends_with_usage_and_2(arguments: list[str], capsys: Captured) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 2
+    assert "usage: soundflow" in capsys.readouterr().err
+
+
+def test_version(capsys: Captured) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out.startswith("soundflow 0.")
+
+
+def test_quickstart_hands_over_what_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Overrides may stand before, between and after options; --seed wins over the file."""
+    runs: list[tuple[QuickstartConfig, Path, Path | None]] = []
+    monkeypatch.setattr("trainers.quickstart.run_quickstart", lambda *asked: runs.append(asked))
+    arguments = [
+        "ppo.iterations=4",
+        "--seed",
+        "3",
+        "ppo.clip=0.1",
+        "--out",
+        str(tmp_path),
+        "--clips",
+        "sounds",
+        "ppo.epochs=1",
+    ]
+    assert main(["quickstart", *arguments]) == 0
+    config, out, clips = runs[0]
+    assert (config.seed, config.ppo.iterations, config.ppo.clip, config.ppo.epochs) == (3, 4, 0.1, 1)
+    assert (out, clips) == (tmp_path, Path("sounds"))
+
+
+def test_a_bad_configuration_is_refused_before_anything_is_written(tmp_path: Path, capsys: Captured) -> None:
+    out = tmp_path / "run"
+    line = refused(["quickstart", "--out", str(out), "ppo.iteration=4", "seed=x"], capsys)
+    assert "unknown key 'ppo.iteration'; did you mean 'ppo.iterations'?" in line
+    assert "seed is 'x'" in line
+    assert not out.exists()
+
+
+def test_missing_clips_are_refused_before_anything_is_written(tmp_path: Path, capsys: Captured) -> None:
+    out = tmp_path / "run"
+    assert str(tmp_path / "none") in refused(
+        ["quickstart", "--out", str(out), "--clips", str(tmp_path / "none")], capsys
+    )
+    assert not out.exists()
+
+
+def test_listen_writes_one_object_a_chunk(policy: Path, wav: Path, capsys: Captured) -> None:
+    assert main(["listen", str(wav), "--policy", str(policy), "--json"]) == 0
+    heard = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert all(set(h) == {"time_s", "chunk", "decision", "probability", "text", "reply_ended"} for h in heard)
+    assert [h["chunk"] for h in heard] == list(range(len(heard)))
+    assert [h["time_s"] for h in heard] == pytest.approx([(i + 1) * CHUNK_S for i in range(len(heard))])
+    assert heard[0]["decision"] == "response"
+    assert all((h["probability"] is None) == (h["decision"] == "speaking") for h in heard)
+
+
+def test_listen_hears_a_reply_out_after_the_file_has_ended(policy: Path, wav: Path, capsys: Captured) -> None:
+    """0.6 s of sound are two chunks; a reply of 8 tokens at 3 a chunk takes three."""
+    main(["listen", str(wav), "--policy", str(policy), "--json"])
+    heard = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(heard) > 2
+    assert [h["reply_ended"] for h in heard] == [False] * (len(heard) - 1) + [True]
+    texts = [h["text"] for h in heard]
+    assert texts[-1]
+    assert all(after.startswith(before) for before, after in pairwise(texts))
+
+
+def test_listen_shows_time_decision_bar_and_reply(policy: Path, wav: Path, capsys: Captured) -> None:
+    assert main(["listen", str(wav), "--policy", str(policy)]) == 0
+    first, *rest = capsys.readouterr().out.splitlines()
+    assert first.split()[:3] == ["0.4", "s", "response"]
+    share = float(first.split()[3])
+    assert first.count("#") == round(10 * share)
+    assert all(line.split()[2] == "speaking" for line in rest)
+
+
+def test_listen_ends_quietly_when_its_reader_leaves(policy: Path, wav: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        assert main(["listen", str(wav), "--policy", str(policy)]) == 0
+        monkeypatch.undo()
+
+
+def test_listen_names_what_it_cannot_use(policy: Path, wav: Path, tmp_path: Path, capsys: Captured) -> None:
+    missing = tmp_path / "missing.wav"
+    assert str(missing) in refused(["listen", str(missing), "--policy", str(policy)], capsys)
+    text = tmp_path / "text.wav"
+    text.write_text("this is no sound")
+    assert str(text) in refused(["listen", str(text), "--policy", str(policy)], capsys)
+    assert str(tmp_path) in refused(["listen", str(wav), "--policy", str(tmp_path)], capsys)
+
+
+def test_evaluate_prints_every_metric(silent_policy: Path, clips: Path, capsys: Captured) -> None:
+    assert main(["evaluate", "--policy", str(silent_policy), "--clips", str(clips), "--seed", "1", "--json"]) == 0
+    metrics = json.loads(capsys.readouterr().out)
+    wanted = "trigger_precision trigger_recall trigger_f1 false_alarms_per_hour latency_p50_s early_rate reply_quality"
+    assert {*wanted.split(), "mean_reward"} <= set(metrics)
+    assert all(set(metric) == {"value", "count", "low", "high"} for metric in metrics.values())
+    assert (metrics["trigger_recall"]["value"], metrics["latency_p50_s"]["value"]) == (0.0, None)
+
+
+def test_evaluate_names_what_it_cannot_use(policy: Path, tmp_path: Path, capsys: Captured) -> None:
+    assert "manifest.csv" in refused(["evaluate", "--policy", str(policy), "--clips", str(tmp_path)], capsys)
+    assert str(tmp_path) in refused(["evaluate", "--policy", str(tmp_path), "--clips", str(tmp_path)], capsys)
+
+
+def test_the_table_lines_up_and_says_none() -> None:
+    text = _table({"trigger_f1": Metric(0.5, 12, 0.25, 0.75), "latency_p50_s": Metric(None, 0, None, None)})
+    head, f1, latency = text.splitlines()
+    assert head.split()[:2] == ["metric", "value"]
+    assert f1.split() == ["trigger_f1", "0.500", "0.250", "to", "0.750", "12"]
+    assert latency.split() == ["latency_p50_s", "none"]
+
+
+def test_an_unusable_file_name_is_one_line(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device", "runs/report.html")
+
+    monkeypatch.setattr("trainers.quickstart.run_quickstart", full)
+    assert "runs/report.html: No space left on device" in refused(["quickstart"], capsys)
+
+
+def test_an_interruption_gives_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("trainers.quickstart.run_quickstart", interrupted)
+    assert main(["quickstart"]) == 130

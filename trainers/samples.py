@@ -1,0 +1,128 @@
+"""Training samples: whole streams, and the single sounds cut out of them; padded and augmented into batches."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from envs.clock import CHUNK_S, due_chunk
+from envs.scenario import Event, Scenario
+from policies.features import LogMel, chunk_windows
+from policies.modeling_lalm import SequenceBatch
+from policies.sequences import StreamSequence, Turn, collate, lay_out
+from policies.token_layout import TokenLayout
+from policies.tokenizer import ReplyTokenizer
+
+
+@dataclass
+class StreamSample:
+    """What one supervised sample is made of: a stream, or a single sound of it as an offline turn."""
+
+    log_mel: Tensor  # float16 [T, 48, 64]
+    sequence: StreamSequence
+    label: str = ""  # of a single sound
+
+
+@dataclass
+class SampleBatch:
+    """Samples as the losses want them."""
+
+    log_mel: Tensor  # float32 [sum of T, 48, 64]
+    num_chunks: list[int]  # T of each sample
+    labels: list[str]
+    tokens: SequenceBatch
+    decisions: Tensor  # bool [B, L]: a control token to predict stands here
+    contents: Tensor  # bool [B, L]: a reply token to predict stands here
+
+
+def timeline_turns(scenario: Scenario, tokenizer: ReplyTokenizer, layout: TokenLayout) -> list[Turn]:
+    """Turn a scenario's timeline into the decisions of an agent that follows it exactly.
+
+    A reply that is due while another is being said comes right after it, as it would in the engine.
+    """
+    due = list(scenario.timeline)
+    turns, chunk = [], 0
+    while chunk < scenario.num_chunks:
+        if due and due[0].chunk <= chunk:
+            reply = (*tokenizer.encode(due.pop(0).text), tokenizer.end_id)
+            turns.append(Turn(chunk, reply))
+            chunk += layout.reply_chunks(len(reply))
+        else:
+            turns.append(Turn(chunk, None))
+            chunk += 1
+    return turns
+
+
+class SampleMaker:
+    """Makes the samples of scenarios; features are computed once, single sounds are views of their stream's."""
+
+    def __init__(self, tokenizer: ReplyTokenizer, layout: TokenLayout) -> None:
+        self.tokenizer, self.layout, self.log_mel = tokenizer, layout, LogMel()
+
+    def stream(self, scenario: Scenario) -> StreamSample:
+        """Return the scenario as an agent would live it that follows its timeline."""
+        with torch.no_grad():
+            features = self.log_mel(chunk_windows(torch.from_numpy(scenario.audio))).half()
+        return StreamSample(features, lay_out(self.layout, timeline_turns(scenario, self.tokenizer, self.layout)))
+
+    def sounds(self, scenario: Scenario, stream: StreamSample) -> list[StreamSample]:
+        """Return the scenario's foreground sounds as offline turns: the chunks of a sound, then text.
+
+        The text is the reply to a sound that deserves one, and the caption of one that does not (the paper's
+        single-turn data, `instruction, clip -> text`).
+        """
+        replies = {entry.chunk: entry.text for entry in scenario.timeline}
+        return [self._sound(event, replies, stream) for event in scenario.events if event.role == "foreground"]
+
+    def _sound(self, event: Event, replies: dict[int, str], stream: StreamSample) -> StreamSample:
+        first, last = int(event.onset_s / CHUNK_S), due_chunk(event.end_s)
+        text = replies.get(last, event.caption) if event.decision == "RESPOND" else event.caption
+        turn = Turn(last - first, (*self.tokenizer.encode(text), self.tokenizer.end_id))
+        offline = replace(self.layout, online=self.layout.offline)
+        return StreamSample(stream.log_mel[first : last + 1], lay_out(offline, [turn]), event.label)
+
+
+def augment(log_mel: Tensor, generator: torch.Generator) -> Tensor:
+    """Vary what a microphone and a room would: level, colouring, and a missing band (SpecAugment).
+
+    Args:
+        log_mel: float32 [T, 48, 64] of one stream; the same change is made to all its chunks.
+        generator: The source of randomness.
+
+    Returns:
+        float32 [T, 48, 64].
+    """
+    bins = log_mel.shape[-1]
+    level = torch.empty(1).uniform_(-0.4, 0.4, generator=generator)
+    knots = torch.empty(1, 1, 6).normal_(0, 0.15, generator=generator)
+    colour = F.interpolate(knots, size=bins, mode="linear", align_corners=True)[0, 0]
+    changed = log_mel + level + colour
+    width = int(torch.randint(0, 10, (1,), generator=generator))
+    start = int(torch.randint(0, bins - width, (1,), generator=generator))
+    changed[..., start : start + width] = changed.mean()
+    return changed
+
+
+class Collator:
+    """Pads samples into a batch, augmented."""
+
+    def __init__(self, layout: TokenLayout, seed: int, augmented: bool = True) -> None:
+        self.layout, self.augmented = layout, augmented
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def __call__(self, samples: Sequence[StreamSample]) -> dict[str, SampleBatch]:
+        """Return the batch under the one key that the trainers read."""
+        features = [s.log_mel.float() for s in samples]
+        if self.augmented:
+            features = [augment(f, self.generator) for f in features]
+        counts = [len(f) for f in features]
+        tokens = collate([s.sequence for s in samples], counts, self.layout.audio_tokens_per_chunk)
+        decisions = torch.zeros_like(tokens.ids, dtype=torch.bool)
+        contents = torch.zeros_like(tokens.ids, dtype=torch.bool)
+        for row, sample in enumerate(samples):
+            decisions[row, sample.sequence.decisions] = True
+            contents[row, sample.sequence.contents] = True
+        labels = [s.label for s in samples]
+        return {"batch": SampleBatch(torch.cat(features), counts, labels, tokens, decisions, contents)}
