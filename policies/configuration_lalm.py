@@ -19,7 +19,6 @@ class LALMConfig(PretrainedConfig):
         layout: The token layout, a `TokenLayout` as a dict.
         encoder_channels: Channels of the chunk encoder's four convolutions.
         decision_bias: Log-odds of `response` at which the policy speaks (found on validation streams).
-        decision_scale: How sharply P(response) turns from 0 to 1 around them.
         max_reply_tokens: A reply is ended after this many tokens.
     """
 
@@ -31,7 +30,6 @@ class LALMConfig(PretrainedConfig):
         layout: dict[str, int] | None = None,
         encoder_channels: tuple[int, ...] = (16, 32, 64, 128),
         decision_bias: float = 0.0,
-        decision_scale: float = 1.0,
         max_reply_tokens: int = 32,
         format_version: int = FORMAT_VERSION,
         **kwargs: Any,
@@ -40,7 +38,6 @@ class LALMConfig(PretrainedConfig):
         self.layout = layout or {}
         self.encoder_channels = tuple(encoder_channels)
         self.decision_bias = decision_bias
-        self.decision_scale = decision_scale
         self.max_reply_tokens = max_reply_tokens
         self.format_version = format_version
         super().__init__(**kwargs)

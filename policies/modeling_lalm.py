@@ -148,9 +148,8 @@ class LALM(PreTrainedModel):
     def decision_log_probs(self, hidden: Tensor) -> Tensor:
         """Return log-probabilities of (silent, response), the policy's binary decision: [..., 2].
 
-        The head's log-odds of `response`, shifted by `decision_bias` and multiplied by `decision_scale`: 0.5 is where
-        the policy speaks, and a policy that samples stays close to one that follows its threshold.
+        The head's log-odds of `response` less `decision_bias`: 0.5 is where the policy speaks.
         """
         weight = self.lm_head.weight[self.layout.response] - self.lm_head.weight[self.layout.silent]
-        odds = (hidden @ weight - self.config.decision_bias) * self.config.decision_scale
+        odds = hidden @ weight - self.config.decision_bias
         return torch.stack((F.logsigmoid(-odds), F.logsigmoid(odds)), dim=-1)

@@ -31,8 +31,8 @@ class ScenesConfig:
     respond_share: Share = 0.4
     min_chunks: PositiveInt = 40
     max_chunks: PositiveInt = 60
-    validation_count: PositiveInt = 96
-    held_out_count: PositiveInt = 192
+    validation_count: PositiveInt = 64
+    held_out_count: PositiveInt = 256
     held_out_clips: Part = 0.3
     workers: PositiveInt = 2
 
@@ -113,22 +113,20 @@ class ReinforcementConfig:
         content_coef: Weight of the reply tokens' policy loss.
         kl_coef: Weight of the divergence from the supervised policy.
         group_size: How often each stream is played in an iteration; a play is judged against the others.
-        decision_scale: Multiplies the decision's log-odds, so that sampled decisions stay near thresholded ones.
     """
 
     iterations: PositiveInt = 16
     episodes_per_iteration: PositiveInt = 64
-    epochs: PositiveInt = 2
+    epochs: PositiveInt = 1
     minibatches: PositiveInt = 4
     learning_rate: PositiveFloat = 3e-4
     gamma: Share = 0.98
-    gae_lambda: Share = 0.95
+    gae_lambda: Share = 0.97
     clip: PositiveFloat = 0.2
     decision_coef: NonNegativeFloat = 1.0
     content_coef: NonNegativeFloat = 0.1
     kl_coef: NonNegativeFloat = 0.02
     group_size: PositiveInt = 4
-    decision_scale: PositiveFloat = 3.0
 
     def __post_init__(self) -> None:
         for name in ("minibatches", "group_size"):
@@ -144,7 +142,7 @@ class EvaluationConfig:
     """How policies are judged; `thresholds` are the decision thresholds tried on validation streams."""
 
     batch_size: PositiveInt = 64
-    thresholds: tuple[Part, ...] = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+    thresholds: tuple[Part, ...] = (0.2, 0.35, 0.5, 0.65, 0.8)
     bootstrap: PositiveInt = 1000
 
 

@@ -131,6 +131,17 @@ def _texts(library: ClipLibrary | None) -> list[str]:
     return [*captions, *replies]
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch use one thread: between two calls its idle threads spin, on cores that worker processes need."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def _supervise(run: Run) -> tuple[LALM, ReplyTokenizer]:
     """Compose training streams and train the LALM on them."""
     config, shape = run.config, run.config.model
@@ -156,9 +167,10 @@ def _supervise(run: Run) -> tuple[LALM, ReplyTokenizer]:
         streams = compose_all(run.scenarios(), wanted, config.scenes.workers)
         maker = SampleMaker(tokenizer, layout)
         samples: dict[str, list[StreamSample]] = {"streams": [], "sounds": []}
-        for scenario in tqdm(streams, total=len(wanted), unit="stream"):
-            samples["streams"].append(maker.stream(scenario))
-            samples["sounds"] += maker.sounds(scenario, samples["streams"][-1])
+        with one_thread():
+            for scenario in tqdm(streams, total=len(wanted), unit="stream"):
+                samples["streams"].append(maker.stream(scenario))
+                samples["sounds"] += maker.sounds(scenario, samples["streams"][-1])
     if not samples["sounds"]:
         raise ScenarioError(
             f"{len(wanted)} streams of {config.scenes.min_chunks} to {config.scenes.max_chunks} chunks have no room for"
@@ -217,8 +229,7 @@ def _calibrate(run: Run, model: LALM, tokenizer: ReplyTokenizer) -> None:
             traces = _play_model(run, model, tokenizer, run.validation, list(run.validation.by_seed), threshold)
             scores[threshold] = evaluate_traces(traces, resamples=2)["trigger_f1"].value or 0.0
     best = max(scores, key=lambda t: scores[t])
-    model.config.decision_bias += math.log(best / (1 - best)) / model.config.decision_scale
-    model.config.decision_scale = run.config.ppo.decision_scale
+    model.config.decision_bias += math.log(best / (1 - best))
     print(f"threshold {best}: trigger F1 {scores[best]:.3f} on validation streams", flush=True)
 
 
@@ -267,7 +278,7 @@ def _reinforce(run: Run, model: LALM, tokenizer: ReplyTokenizer) -> None:
 
     ppo = run.config.ppo
     with run.phase("reinforce (PPO)"):
-        wanted = seeds(PPO_SEEDS, run.config.seed, ppo.iterations * ppo.episodes_per_iteration)
+        wanted = seeds(PPO_SEEDS, run.config.seed, ppo.iterations * ppo.episodes_per_iteration // ppo.group_size)
         run.curves["PPO reward of sampled rollouts"] = train_ppo(
             model,
             tokenizer,
