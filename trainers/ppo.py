@@ -2,10 +2,11 @@
 
 Where this departs from TRL's PPO for text: dataset rows are scenario seeds and the reward model is the environment;
 rollouts come from the streaming engine; rewards are dense and stand at the token that earned them; time is discounted
-by chunks; and the decision to speak is optimised as a binary policy of its own, beside the reply tokens, with its own
-advantages and coefficient, because optimising timing as raw tokens is known to collapse replies. The KL to the
-supervised policy is exact over the two decisions and over the vocabulary. Configuration, accelerator, callbacks,
-logging and checkpoints are TRL's; `train()` is ours, since TRL's inlines text generation.
+by chunks; a stream is played several times and each play judged against the others; and the decision to speak is
+optimised as a binary policy of its own, beside the reply tokens, with its own advantages and coefficient, because
+optimising timing as raw tokens is known to collapse replies. The KL to the supervised policy is exact over the two
+decisions and over the vocabulary. Configuration, accelerator, callbacks, logging and checkpoints are TRL's; `train()`
+is ours, since TRL's inlines text generation.
 
 The encoder and projector stay frozen: the policy's hearing is supervised, its timing and words are reinforced.
 """
@@ -31,7 +32,7 @@ from policies.sequences import collate, lay_out
 from policies.tokenizer import ReplyTokenizer
 from trainers.config import ReinforcementConfig
 from trainers.progress import show_progress
-from trainers.rollouts import Rollout, advantages, collect, less_group_mean
+from trainers.rollouts import Rollout, collect, decision_advantages, less_group_mean
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # it warns that PPO is experimental; we pin the release
 
@@ -182,41 +183,31 @@ class StreamPPOTrainer(PPOTrainer):
 
     def _judge(self, batch: Experience, rollouts: Sequence[Rollout]) -> None:
         """Add advantages and the reference policy's probabilities; then fit the values to what was earned."""
-        model = self.accelerator.unwrap_model(self.model)
+        args, model = self.args, self.accelerator.unwrap_model(self.model)
         with torch.no_grad():
             hidden = model.policy.hidden_states(batch.tokens, batch.audio)
-        states = hidden[batch.row, batch.at]
-        if self.state.global_step == 0:  # values that know nothing make what comes late look small
-            model.value_model.fit(states, self._discounted(rollouts), 5 * self.args.value_steps)
-            model.value_model.memory.clear()
-        with torch.no_grad():
-            values = model.value_model(states)
             reference = self.ref_model.hidden_states(batch.tokens, batch.audio)[batch.row, batch.at]
             batch.reference = (
                 self.ref_model.decision_log_probs(reference[batch.is_decision]),
                 self.ref_model.content_log_probs(reference[~batch.is_decision]),
             )
-            raw = []
-            for index, (rollout, own) in enumerate(zip(rollouts, values.split(_lengths(rollouts)), strict=True)):
-                length = int((batch.tokens.audio_index[index] >= 0).nonzero().max()) + 1 if rollout.truncated else 0
-                last = float(model.value_model(hidden[index, length])) if rollout.truncated else 0.0
-                earned, chunks = torch.tensor(rollout.reward), torch.tensor(rollout.chunk)
-                raw.append(advantages(earned, own, chunks, last, self.args.gamma, self.args.lam))
-        returns = torch.cat(raw) + values
-        advantage = torch.cat(less_group_mean(rollouts, raw))
-        batch.advantage = advantage.clone()
-        for kind in (batch.is_decision, ~batch.is_decision):  # each policy is whitened by itself
-            if kind.sum() > 1:
-                batch.advantage[kind] = (advantage[kind] - advantage[kind].mean()) / (advantage[kind].std() + 1e-6)
-        self.explained = model.value_model.fit(states, returns, self.args.value_steps)
-
-    def _discounted(self, rollouts: Sequence[Rollout]) -> Tensor:
-        """Return what was earned from each action token on, discounted: the returns of values that are all zero."""
-        returns = []
-        for rollout in rollouts:
-            earned, chunks = torch.tensor(rollout.reward), torch.tensor(rollout.chunk)
-            returns.append(advantages(earned, torch.zeros_like(earned), chunks, 0.0, self.args.gamma, 1.0))
-        return torch.cat(returns)
+            states = hidden[batch.row, batch.at][batch.is_decision]
+            values = model.value_model(states)
+        chunks = [rollout.decision_chunks for rollout in rollouts]
+        raw = []
+        for index, (rollout, own) in enumerate(zip(rollouts, values.split([len(c) for c in chunks]), strict=True)):
+            last = 0.0
+            if rollout.truncated:
+                heard = int((batch.tokens.audio_index[index] >= 0).nonzero().max())
+                last = float(model.value_model(hidden[index, heard + 1]))
+            rewards, taken = rollout.decision_rewards, torch.tensor(chunks[index])
+            raw.append(decision_advantages(rewards, own, taken, last, args.gamma, args.lam))
+        decisions = torch.cat(less_group_mean([rollout.trace.seed for rollout in rollouts], chunks, raw))
+        texts = torch.tensor([reward for rollout in rollouts for reward in rollout.text_reward])
+        batch.advantage = torch.zeros(len(batch.is_decision))
+        batch.advantage[batch.is_decision] = _whitened(decisions)
+        batch.advantage[~batch.is_decision] = _whitened(texts[~batch.is_decision])
+        self.explained = model.value_model.fit(states, torch.cat(raw) + values, args.value_steps)
 
     def _update(self, batch: Experience) -> dict[str, float]:
         """Make several epochs of minibatches of episodes; return mean statistics."""
@@ -276,8 +267,11 @@ class StreamPPOTrainer(PPOTrainer):
         return loss, statistics
 
 
-def _lengths(rollouts: Sequence[Rollout]) -> list[int]:
-    return [len(rollout.reward) for rollout in rollouts]
+def _whitened(advantage: Tensor) -> Tensor:
+    """Return advantages of mean 0 and deviation 1: each of the two policies by itself."""
+    if len(advantage) < 2:
+        return advantage
+    return (advantage - advantage.mean()) / (advantage.std() + 1e-6)
 
 
 def _summary(rollouts: Sequence[Rollout]) -> dict[str, float]:

@@ -1,7 +1,8 @@
 """Episodes for PPO: the engine plays the vector environment; every action token is kept with what it earned.
 
-An action token is a control token (the binary decision after a run of chunks) or a reply token. Rewards are dense:
-what a reply's text earned goes to the reply's last token, everything else to the latest control token.
+An action token is a control token (the binary decision after a run of chunks) or a reply token. Rewards are dense and
+stand where they were earned: all of a step's with the latest decision, and what a reply's text earned also with each of
+its tokens.
 """
 
 from collections import defaultdict
@@ -35,15 +36,21 @@ class Rollout:
     is_decision: list[bool] = field(default_factory=list)
     chunk: list[int] = field(default_factory=list)  # when the token was emitted
     log_prob: list[float] = field(default_factory=list)  # as sampled
-    reward: list[float] = field(default_factory=list)
+    reward: list[float] = field(default_factory=list)  # of a decision, until the next; 0 for reply tokens
+    text_reward: list[float] = field(default_factory=list)  # of a reply token: what its reply's text earned
     truncated: bool = False
     _open: list[int] | None = None  # tokens of the reply being said
     _opened: int = 0
 
     @property
-    def seed(self) -> int:
-        """The seed of its scenario."""
-        return self.trace.seed
+    def decision_chunks(self) -> list[int]:
+        """When its decisions were taken: [D]."""
+        return [chunk for chunk, is_decision in zip(self.chunk, self.is_decision, strict=True) if is_decision]
+
+    @property
+    def decision_rewards(self) -> Tensor:
+        """What each decision earned until the next: float32 [D]."""
+        return torch.tensor([r for r, is_decision in zip(self.reward, self.is_decision, strict=True) if is_decision])
 
     def add_event(self, event: StepEvent, embeddings: Tensor) -> None:
         """Take in what the policy did in one step."""
@@ -69,18 +76,19 @@ class Rollout:
 
     def add_rewards(self, record: StepRecord) -> None:
         """Give a step's rewards to the tokens that earned them."""
-        for name, value in record.rewards.items():
-            index = len(self.reward) - 1
-            if name not in TEXT_COMPONENTS:
-                while index > 0 and not self.is_decision[index]:
-                    index -= 1
-            self.reward[index] += value
+        latest = len(self.is_decision) - 1
+        of_text = sum(value for name, value in record.rewards.items() if name in TEXT_COMPONENTS)
+        while latest > 0 and not self.is_decision[latest]:
+            self.text_reward[latest] += of_text
+            latest -= 1
+        self.reward[latest] += record.reward
 
     def _add(self, is_decision: bool, chunk: int, log_prob: float) -> None:
         self.is_decision.append(is_decision)
         self.chunk.append(chunk)
         self.log_prob.append(log_prob)
         self.reward.append(0.0)
+        self.text_reward.append(0.0)
 
 
 def collect(
@@ -123,23 +131,24 @@ def collect(
     return rollouts
 
 
-def advantages(
+def decision_advantages(
     rewards: Tensor, values: Tensor, chunks: Tensor, last_value: float, gamma: float, gae_lambda: float
 ) -> Tensor:
-    """Return generalised advantages over action tokens (Schulman et al. 2016), discounted by elapsed chunks.
+    """Return generalised advantages over decisions (Schulman et al. 2016), discounted by elapsed chunks.
 
-    Tokens of one chunk follow each other without discount: time passes between chunks, not between tokens.
+    A decision to respond is an option that lasts as long as its reply (Sutton et al. 1999): what it earns counts at
+    once, what follows is discounted by the chunks it took.
 
     Args:
-        rewards: float32 [A], what each action token earned.
-        values: float32 [A], predicted before each token.
-        chunks: int64 [A], when each token was emitted.
-        last_value: Value after the last token: 0 at termination, the bootstrap at truncation.
+        rewards: float32 [D], what each decision earned until the next.
+        values: float32 [D], predicted before each decision.
+        chunks: int64 [D], when each decision was taken.
+        last_value: Value after the last decision: 0 at termination, the bootstrap at truncation.
         gamma: Discount a chunk.
         gae_lambda: Trace decay a chunk.
 
     Returns:
-        float32 [A].
+        float32 [D].
     """
     result = torch.zeros_like(rewards)
     running, following = 0.0, last_value
@@ -152,33 +161,27 @@ def advantages(
     return result
 
 
-def less_group_mean(rollouts: Sequence[Rollout], advantage: Sequence[Tensor]) -> list[Tensor]:
+def less_group_mean(seeds: Sequence[int], chunks: Sequence[Sequence[int]], advantage: Sequence[Tensor]) -> list[Tensor]:
     """Return the advantages less what others of the group had at the same chunk of the same stream, on average.
 
     What the stream has yet to bring is chance to the value, and the same to all who play it; only what they did
-    differently is left. Reply tokens are compared as the decision that opened their reply; where nobody else decided
-    at that chunk, the advantage stays as it is.
+    differently is left. Where nobody else decided at that chunk, the advantage stays as it is.
 
     Args:
-        rollouts: Episodes; those of one scenario seed are a group.
-        advantage: float32 [A] of each.
+        seeds: Scenario seed of each episode; those of one seed are a group.
+        chunks: When the decisions of each were taken: [D] each.
+        advantage: float32 [D] of each.
     """
-    decided: dict[tuple[int, int], list[float]] = defaultdict(list)  # (seed, chunk) -> advantages of its decisions
-    openings = []  # of each rollout: the index of the decision that each action token belongs to
-    for rollout, own in zip(rollouts, advantage, strict=True):
-        opening, latest = [], 0
-        for index, is_decision in enumerate(rollout.is_decision):
-            if is_decision:
-                latest = index
-                decided[rollout.seed, rollout.chunk[index]].append(float(own[index]))
-            opening.append(latest)
-        openings.append(opening)
+    decided: dict[tuple[int, int], list[float]] = defaultdict(list)
+    for seed, taken, own in zip(seeds, chunks, advantage, strict=True):
+        for chunk, value in zip(taken, own.tolist(), strict=True):
+            decided[seed, chunk].append(value)
     result = []
-    for rollout, own, opening in zip(rollouts, advantage, openings, strict=True):
+    for seed, taken, own in zip(seeds, chunks, advantage, strict=True):
         less = own.clone()
-        for index, decision in enumerate(opening):
-            group = decided[rollout.seed, rollout.chunk[decision]]
+        for index, (chunk, value) in enumerate(zip(taken, own.tolist(), strict=True)):
+            group = decided[seed, chunk]
             if len(group) > 1:
-                less[index] -= (sum(group) - float(own[decision])) / (len(group) - 1)
+                less[index] -= (sum(group) - value) / (len(group) - 1)
         result.append(less)
     return result

@@ -10,12 +10,13 @@ from envs.episode import Episode
 from envs.foley import Foley
 from envs.proactive import ProactiveScenarios
 from envs.rewards import Reward
-from envs.trace import Trace
+from envs.trace import StepRecord, Trace
 from policies.sequences import Turn
+from policies.session import StepEvent
 from tests.policies.conftest import REPLIES, tiny_model
 from trainers.config import ReinforcementConfig, StageConfig, SupervisedConfig
 from trainers.ppo import experience, train_ppo
-from trainers.rollouts import Rollout, advantages, collect, less_group_mean
+from trainers.rollouts import Rollout, collect, decision_advantages, less_group_mean
 from trainers.samples import Collator, SampleMaker, timeline_turns
 from trainers.scenes import Composed, compose_all
 from trainers.supervised import STAGES, DualLoss, train_stage
@@ -33,38 +34,47 @@ def tokenizer():
 
 
 def test_advantages_by_hand() -> None:
-    """Two tokens in chunk 0, one in chunk 2; gamma 0.5 a chunk, lambda 1."""
-    got = advantages(
-        torch.tensor([1.0, 0.0, 2.0]), torch.tensor([0.5, 0.5, 1.0]), torch.tensor([0, 0, 2]), 0.0, 0.5, 1.0
+    """Decisions after chunks 0, 1 and 3; gamma 0.5 a chunk, lambda 1."""
+    got = decision_advantages(
+        torch.tensor([1.0, 0.0, 2.0]), torch.tensor([0.5, 0.5, 1.0]), torch.tensor([0, 1, 3]), 0.0, 0.5, 1.0
     )
     third = 2.0 - 1.0
     second = (0.0 + 0.25 * 1.0 - 0.5) + 0.25 * third
-    first = (1.0 + 0.5 - 0.5) + second
+    first = (1.0 + 0.5 * 0.5 - 0.5) + 0.5 * second
     torch.testing.assert_close(got, torch.tensor([first, second, third]))
 
 
 def test_truncation_bootstraps() -> None:
-    got = advantages(torch.tensor([0.0]), torch.tensor([0.0]), torch.tensor([0]), 4.0, 0.5, 0.95)
+    got = decision_advantages(torch.tensor([0.0]), torch.tensor([0.0]), torch.tensor([0]), 4.0, 0.5, 0.95)
     torch.testing.assert_close(got, torch.tensor([2.0]))
 
 
 def test_a_play_is_judged_against_the_others_of_its_stream() -> None:
     """Two plays of one stream and one of another: what all of a stream's plays had at a chunk is chance."""
-
-    def rollout(seed: int, chunks: list[int], is_decision: list[bool]) -> Rollout:
-        trace = Trace(seed=seed, ability="Proactive", num_chunks=4, cues=(), events=())
-        return Rollout(trace, chunk=chunks, is_decision=is_decision)
-
-    plays = [
-        rollout(1, [0, 1, 1, 2], [True, True, False, True]),
-        rollout(1, [0, 1, 3], [True, True, True]),
-        rollout(2, [0, 1], [True, True]),
-    ]
-    given = [torch.tensor([1.0, 4.0, 6.0, 9.0]), torch.tensor([3.0, 5.0, 7.0]), torch.tensor([1.0, 2.0])]
-    first, second, alone = less_group_mean(plays, given)
-    torch.testing.assert_close(first, torch.tensor([1.0 - 3.0, 4.0 - 5.0, 6.0 - 5.0, 9.0]))
+    given = [torch.tensor([1.0, 4.0, 9.0]), torch.tensor([3.0, 5.0, 7.0]), torch.tensor([1.0, 2.0])]
+    first, second, alone = less_group_mean([1, 1, 2], [[0, 1, 2], [0, 1, 3], [0, 1]], given)
+    torch.testing.assert_close(first, torch.tensor([1.0 - 3.0, 4.0 - 5.0, 9.0]))
     torch.testing.assert_close(second, torch.tensor([3.0 - 1.0, 5.0 - 4.0, 7.0]))
     torch.testing.assert_close(alone, given[2])
+
+
+def test_rewards_stand_where_they_were_earned() -> None:
+    """A reply of three tokens over two steps: the decision earns all of it, its tokens what the text was worth."""
+    rollout = Rollout(Trace(seed=1, ability="Proactive", num_chunks=4, cues=(), events=()))
+    nothing = torch.zeros(1)
+    steps = [
+        (StepEvent(0, 0, "silent", 0.1, (), False, -0.1), {"miss": -0.5}),
+        (StepEvent(0, 1, "response", 0.9, (7, 8), False, -0.1, (-1.0, -1.0)), {"latency": 0.75}),
+        (StepEvent(0, 2, "speaking", None, (9,), True, None, (-1.0,)), {"helpfulness": 0.5, "overlap": -0.25}),
+        (StepEvent(0, 3, "silent", 0.1, (), False, -0.1), {"latency": 0.0}),
+    ]
+    for event, rewards in steps:
+        rollout.add_event(event, nothing)
+        rollout.add_rewards(StepRecord(0, (), rewards))
+    assert rollout.is_decision == [True, True, False, False, False, True]
+    assert rollout.reward == [-0.5, 1.0, 0.0, 0.0, 0.0, 0.0]
+    assert rollout.text_reward == [0.0, 0.0, 0.5, 0.5, 0.5, 0.0]
+    assert rollout.turns == [Turn(0, None), Turn(1, (7, 8, 9)), Turn(3, None)]
 
 
 def test_supervised_turns_play_back_as_the_timeline(tokenizer) -> None:
