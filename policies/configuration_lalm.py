@@ -18,7 +18,6 @@ class LALMConfig(PretrainedConfig):
         text_config: The causal language model, a `Qwen2Config` as a dict.
         layout: The token layout, a `TokenLayout` as a dict.
         encoder_channels: Channels of the chunk encoder's four convolutions.
-        decision_bias: Log-odds of `response` at which the policy speaks (found on validation streams).
         max_reply_tokens: A reply is ended after this many tokens.
     """
 
@@ -29,7 +28,6 @@ class LALMConfig(PretrainedConfig):
         text_config: dict[str, Any] | None = None,
         layout: dict[str, int] | None = None,
         encoder_channels: tuple[int, ...] = (16, 32, 64, 128),
-        decision_bias: float = 0.0,
         max_reply_tokens: int = 32,
         format_version: int = FORMAT_VERSION,
         **kwargs: Any,
@@ -37,7 +35,6 @@ class LALMConfig(PretrainedConfig):
         self.text_config = text_config or {}
         self.layout = layout or {}
         self.encoder_channels = tuple(encoder_channels)
-        self.decision_bias = decision_bias
         self.max_reply_tokens = max_reply_tokens
         self.format_version = format_version
         super().__init__(**kwargs)

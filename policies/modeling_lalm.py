@@ -92,8 +92,10 @@ class LALM(PreTrainedModel):
         self.text_model = Qwen2Model(text_config)
         self.text_model.rotary_emb = ExactRotaryEmbedding(text_config)
         self.lm_head = nn.Linear(text_config.hidden_size, text_config.vocab_size, bias=False)
+        self.decision_head = nn.Linear(text_config.hidden_size, 1)
         self.layout = layout
         self.post_init()
+        nn.init.zeros_(self.decision_head.weight)
 
     def train(self, mode: bool = True) -> "LALM":
         """Set the training mode; a frozen encoder keeps its statistics, as it keeps its weights."""
@@ -148,8 +150,9 @@ class LALM(PreTrainedModel):
     def decision_log_probs(self, hidden: Tensor) -> Tensor:
         """Return log-probabilities of (silent, response), the policy's binary decision: [..., 2].
 
-        The head's log-odds of `response` less `decision_bias`: 0.5 is where the policy speaks.
+        The log-odds of the two control tokens, and what `decision_head` adds to them: it is zero until the threshold
+        is found and timing is reinforced. 0.5 is where the policy speaks.
         """
         weight = self.lm_head.weight[self.layout.response] - self.lm_head.weight[self.layout.silent]
-        odds = hidden @ weight - self.config.decision_bias
+        odds = hidden @ weight + self.decision_head(hidden).squeeze(-1)
         return torch.stack((F.logsigmoid(-odds), F.logsigmoid(odds)), dim=-1)

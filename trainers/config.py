@@ -105,7 +105,8 @@ class ReinforcementConfig:
         episodes_per_iteration: Streams played at once.
         epochs: Passes over an iteration's episodes.
         minibatches: Updates a pass.
-        learning_rate: At the beginning; it falls linearly to 0.
+        learning_rate: Of the language model; it falls linearly to 0.
+        decision_learning_rate: Of the decision's own head, which has few weights and much to learn.
         gamma: Discount a chunk.
         gae_lambda: Decay of the advantage's trace, a chunk.
         clip: Of the probability ratio.
@@ -119,9 +120,10 @@ class ReinforcementConfig:
     episodes_per_iteration: PositiveInt = 64
     epochs: PositiveInt = 1
     minibatches: PositiveInt = 4
-    learning_rate: PositiveFloat = 3e-4
-    gamma: Share = 0.98
-    gae_lambda: Share = 0.97
+    learning_rate: PositiveFloat = 3e-5
+    decision_learning_rate: PositiveFloat = 3e-3
+    gamma: Share = 0.95
+    gae_lambda: Share = 0.95
     clip: PositiveFloat = 0.2
     decision_coef: NonNegativeFloat = 1.0
     content_coef: NonNegativeFloat = 0.1

@@ -287,6 +287,18 @@ def _summary(rollouts: Sequence[Rollout]) -> dict[str, float]:
     return result
 
 
+def _optimizer(model: LALM, config: ReinforcementConfig) -> torch.optim.Optimizer:
+    """Return AdamW over the decision's head and, more slowly, the language model."""
+    trunk = [parameter for module in (model.text_model, model.lm_head) for parameter in module.parameters()]
+    return torch.optim.AdamW(
+        [
+            {"params": list(model.decision_head.parameters()), "lr": config.decision_learning_rate},
+            {"params": list(dict.fromkeys(trunk)), "lr": config.learning_rate},  # the head's weight is tied
+        ],
+        weight_decay=0.0,
+    )
+
+
 def _collate_seeds(rows: Sequence[dict[str, int]]) -> dict[str, Tensor]:
     return {"seed": torch.tensor([row["seed"] for row in rows])}
 
@@ -341,6 +353,7 @@ def train_ppo(
         eval_dataset=rows.select(range(min(1, len(rows)))),
         value_model=ValueModel(model.text_model.config.hidden_size),
         data_collator=_collate_seeds,
+        optimizers=(_optimizer(model, config), None),
     )
     trainer.tokenizer = tokenizer
     show_progress(trainer, "reward/total")

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 import yaml
 from tqdm import tqdm
@@ -222,15 +223,16 @@ def _play(
 
 
 def _calibrate(run: Run, model: LALM, tokenizer: ReplyTokenizer) -> None:
-    """Shift the decision so that P(response) = 0.5 is the threshold with the best trigger F1 on validation streams."""
+    """Shift the decision so that P(response) = 0.5 is the threshold that earns most on validation streams."""
     with run.phase("find the decision threshold"):
         scores = {}
         for threshold in tqdm(run.config.evaluation.thresholds, unit="threshold"):
             traces = _play_model(run, model, tokenizer, run.validation, list(run.validation.by_seed), threshold)
-            scores[threshold] = evaluate_traces(traces, resamples=2)["trigger_f1"].value or 0.0
+            scores[threshold] = float(np.mean([trace.total_reward for trace in traces]))
     best = max(scores, key=lambda t: scores[t])
-    model.config.decision_bias += math.log(best / (1 - best))
-    print(f"threshold {best}: trigger F1 {scores[best]:.3f} on validation streams", flush=True)
+    with torch.no_grad():
+        model.decision_head.bias.sub_(math.log(best / (1 - best)))
+    print(f"threshold {best}: mean reward {scores[best]:.3f} on validation streams", flush=True)
 
 
 def _judge_baselines(run: Run, streams: Composed, tokenizer: ReplyTokenizer, name: str) -> dict[str, dict[str, Metric]]:

@@ -38,7 +38,7 @@ def tiny_policy(folder: Path, decision_bias: float) -> Path:
             break
     else:
         raise AssertionError("none of 20 random networks says a word")
-    model.config.decision_bias = decision_bias
+    model.decision_head.bias.data.fill_(decision_bias)
     save_policy(folder, model, tokenizer)
     return folder
 
@@ -46,12 +46,12 @@ def tiny_policy(folder: Path, decision_bias: float) -> Path:
 @pytest.fixture(scope="module")
 def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A policy that speaks at every chance, with random words."""
-    return tiny_policy(tmp_path_factory.mktemp("policy"), -1e3)
+    return tiny_policy(tmp_path_factory.mktemp("policy"), 1e3)
 
 
 @pytest.fixture(scope="module")
 def silent_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_policy(tmp_path_factory.mktemp("silent"), 1e3)
+    return tiny_policy(tmp_path_factory.mktemp("silent"), -1e3)
 
 
 @pytest.fixture(scope="module")
