@@ -116,7 +116,7 @@ class ReinforcementConfig:
         group_size: How often each stream is played in an iteration; a play is judged against the others.
     """
 
-    iterations: PositiveInt = 16
+    iterations: PositiveInt = 14
     episodes_per_iteration: PositiveInt = 64
     epochs: PositiveInt = 1
     minibatches: PositiveInt = 4

@@ -142,7 +142,7 @@ def test_the_dual_loss_is_the_sum_that_the_paper_writes(tokenizer) -> None:
 def test_sounds_are_cut_where_they_stand(tokenizer) -> None:
     """An offline turn hears the chunks of its sound and no others, and says its reply or its caption."""
     layout = tiny_model(tokenizer).layout
-    maker, scenario = SampleMaker(tokenizer, layout), next(s for s in map(SHORT, range(9)) if len(s.cues) > 1)
+    maker, scenario = SampleMaker(tokenizer, layout), next(s for s in map(SHORT, range(64)) if len(s.cues) > 1)
     stream = maker.stream(scenario)
     foreground = [e for e in scenario.events if e.role == "foreground"]
     sounds = maker.sounds(scenario, stream)
