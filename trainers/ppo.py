@@ -276,7 +276,7 @@ def _whitened(advantage: Tensor) -> Tensor:
 
 def _summary(rollouts: Sequence[Rollout]) -> dict[str, float]:
     """Return what the batch earned: total and by component, replies and their length."""
-    traces = [rollout.trace for rollout in rollouts if rollout.trace is not None]
+    traces = [rollout.trace for rollout in rollouts]
     names = traces[0].steps[0].rewards
     replies = [reply for trace in traces for reply in trace.replies]
     result = {"reward/total": float(np.mean([trace.total_reward for trace in traces]))}
