@@ -26,13 +26,13 @@ class ScenesConfig:
         workers: Processes that compose streams.
     """
 
-    train_count: PositiveInt = 2000
+    train_count: PositiveInt = 1800
     real_share: Share = 0.6
     respond_share: Share = 0.4
     min_chunks: PositiveInt = 40
     max_chunks: PositiveInt = 60
     validation_count: PositiveInt = 64
-    held_out_count: PositiveInt = 256
+    held_out_count: PositiveInt = 512
     held_out_clips: Part = 0.3
     workers: PositiveInt = 2
 
@@ -83,15 +83,17 @@ class SupervisedConfig:
         streams: When to speak, and what to say: the dual loss.
         stream_weight: Weight of the control tokens' loss beside the reply tokens'.
         response_weight: Weight of a `response` among the control tokens, most of which are `silent`.
+        naming_weight: Of the loss of naming the sound that is on, at every decision of a stream.
         weight_decay: Of AdamW, on matrices.
         warmup_share: Of a stage's steps.
     """
 
     hearing: StageConfig = StageConfig(steps=1000, batch_size=32, learning_rate=3e-3)
     format: StageConfig = StageConfig(steps=250, batch_size=32, learning_rate=2e-3)
-    streams: StageConfig = StageConfig(steps=500, batch_size=8, learning_rate=2e-3)
+    streams: StageConfig = StageConfig(steps=450, batch_size=8, learning_rate=2e-3)
     stream_weight: NonNegativeFloat = 2.0
     response_weight: PositiveFloat = 4.0
+    naming_weight: NonNegativeFloat = 0.5
     weight_decay: NonNegativeFloat = 0.01
     warmup_share: Part = 0.05
 
@@ -113,30 +115,35 @@ class ReinforcementConfig:
         decision_coef: Weight of the decision's policy loss.
         content_coef: Weight of the reply tokens' policy loss.
         kl_coef: Weight of the divergence from the supervised policy.
-        group_size: How often each stream is played in an iteration; a play is judged against the others.
+        decision_clip_high: How far a decision's ratio may grow beyond 1; it may fall by `clip`.
+        streams: Different streams to play; they are played again when all were.
     """
 
     iterations: PositiveInt = 14
     episodes_per_iteration: PositiveInt = 64
-    epochs: PositiveInt = 1
+    epochs: PositiveInt = 2
     minibatches: PositiveInt = 4
-    learning_rate: PositiveFloat = 3e-5
+    learning_rate: PositiveFloat = 3e-4
     decision_learning_rate: PositiveFloat = 3e-3
     gamma: Share = 0.95
     gae_lambda: Share = 0.95
     clip: PositiveFloat = 0.2
     decision_coef: NonNegativeFloat = 1.0
     content_coef: NonNegativeFloat = 0.1
-    kl_coef: NonNegativeFloat = 0.02
-    group_size: PositiveInt = 4
+    kl_coef: NonNegativeFloat = 0.01
+    decision_clip_high: PositiveFloat = 1.0
+    streams: PositiveInt = 448
 
     def __post_init__(self) -> None:
-        for name in ("minibatches", "group_size"):
-            if self.episodes_per_iteration % getattr(self, name):
-                raise ValueError(
-                    f"episodes_per_iteration is {self.episodes_per_iteration}, "
-                    f"expected a multiple of {name} ({getattr(self, name)})"
-                )
+        if self.episodes_per_iteration % self.minibatches:
+            raise ValueError(
+                f"episodes_per_iteration is {self.episodes_per_iteration}, "
+                f"expected a multiple of minibatches ({self.minibatches})"
+            )
+        if self.streams < self.episodes_per_iteration:
+            raise ValueError(
+                f"streams is {self.streams}, expected at least episodes_per_iteration ({self.episodes_per_iteration})"
+            )
 
 
 @dataclass(frozen=True)
@@ -144,7 +151,7 @@ class EvaluationConfig:
     """How policies are judged; `thresholds` are the decision thresholds tried on validation streams."""
 
     batch_size: PositiveInt = 64
-    thresholds: tuple[Part, ...] = (0.2, 0.35, 0.5, 0.65, 0.8)
+    thresholds: tuple[Part, ...] = (0.2, 0.35, 0.5, 0.65)
     bootstrap: PositiveInt = 1000
 
 

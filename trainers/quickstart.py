@@ -95,7 +95,6 @@ def run_quickstart(config: QuickstartConfig, out: Path, clips: Path | None = Non
     _judge_model(run, model, tokenizer, "supervised", results)
     _save(out / "supervised", model, tokenizer)
     _reinforce(run, model, tokenizer)
-    _calibrate(run, model, tokenizer)
     last = _judge_model(run, model, tokenizer, "ppo", results)
     _save(out / "policy", model, tokenizer)
     run.seconds["total"] = round(time.perf_counter() - begin, 1)
@@ -280,7 +279,7 @@ def _reinforce(run: Run, model: LALM, tokenizer: ReplyTokenizer) -> None:
 
     ppo = run.config.ppo
     with run.phase("reinforce (PPO)"):
-        wanted = seeds(PPO_SEEDS, run.config.seed, ppo.iterations * ppo.episodes_per_iteration // ppo.group_size)
+        wanted = seeds(PPO_SEEDS, run.config.seed, ppo.streams)
         run.curves["PPO reward of sampled rollouts"] = train_ppo(
             model,
             tokenizer,

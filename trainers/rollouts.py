@@ -5,7 +5,6 @@ stand where they were earned: all of a step's with the latest decision, and what
 its tokens.
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -36,6 +35,7 @@ class Rollout:
     is_decision: list[bool] = field(default_factory=list)
     chunk: list[int] = field(default_factory=list)  # when the token was emitted
     log_prob: list[float] = field(default_factory=list)  # as sampled
+    probability: list[float] = field(default_factory=list)  # P(response) of each decision
     reward: list[float] = field(default_factory=list)  # of a decision, until the next; 0 for reply tokens
     text_reward: list[float] = field(default_factory=list)  # of a reply token: what its reply's text earned
     truncated: bool = False
@@ -55,7 +55,8 @@ class Rollout:
     def add_event(self, event: StepEvent, embeddings: Tensor) -> None:
         """Take in what the policy did in one step."""
         self.embeddings.append(embeddings)
-        if event.log_prob is not None:
+        if event.log_prob is not None and event.probability is not None:
+            self.probability.append(event.probability)
             self._add(True, event.chunk, event.log_prob)
             if event.decision == "response":
                 self._open, self._opened = [], event.chunk
@@ -158,30 +159,4 @@ def decision_advantages(
         delta = float(rewards[i]) + discount * following - float(values[i])
         running = delta + discount * gae_lambda**elapsed * running
         result[i], following = running, float(values[i])
-    return result
-
-
-def less_group_mean(seeds: Sequence[int], chunks: Sequence[Sequence[int]], advantage: Sequence[Tensor]) -> list[Tensor]:
-    """Return the advantages less what others of the group had at the same chunk of the same stream, on average.
-
-    What the stream has yet to bring is chance to the value, and the same to all who play it; only what they did
-    differently is left. Where nobody else decided at that chunk, the advantage stays as it is.
-
-    Args:
-        seeds: Scenario seed of each episode; those of one seed are a group.
-        chunks: When the decisions of each were taken: [D] each.
-        advantage: float32 [D] of each.
-    """
-    decided: dict[tuple[int, int], list[float]] = defaultdict(list)
-    for seed, taken, own in zip(seeds, chunks, advantage, strict=True):
-        for chunk, value in zip(taken, own.tolist(), strict=True):
-            decided[seed, chunk].append(value)
-    result = []
-    for seed, taken, own in zip(seeds, chunks, advantage, strict=True):
-        less = own.clone()
-        for index, (chunk, value) in enumerate(zip(taken, own.tolist(), strict=True)):
-            group = decided[seed, chunk]
-            if len(group) > 1:
-                less[index] -= (sum(group) - value) / (len(group) - 1)
-        result.append(less)
     return result

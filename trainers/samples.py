@@ -3,17 +3,22 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from envs.clock import CHUNK_S, due_chunk
+from envs.clock import CHUNK_S, chunk_end_s, due_chunk
 from envs.scenario import Event, Scenario
 from policies.features import LogMel, chunk_windows
 from policies.modeling_lalm import SequenceBatch
 from policies.sequences import StreamSequence, Turn, collate, lay_out
 from policies.token_layout import TokenLayout
 from policies.tokenizer import ReplyTokenizer
+
+_AUDIBLE_S = 0.2  # less of a sound than this is not yet heard
+_CUT_SHARE = 0.5  # of the single sounds are cut short
+_LEAST_CHUNKS = 4  # what is left of them at the least
 
 
 @dataclass
@@ -23,6 +28,7 @@ class StreamSample:
     log_mel: Tensor  # float16 [T, 48, 64]
     sequence: StreamSequence
     label: str = ""  # of a single sound
+    heard: tuple[str, ...] = ()  # label of the sound that is on at each decision of a stream; blank: none
 
 
 @dataclass
@@ -32,6 +38,7 @@ class SampleBatch:
     log_mel: Tensor  # float32 [sum of T, 48, 64]
     num_chunks: list[int]  # T of each sample
     labels: list[str]
+    heard: list[str]  # of all decisions, stream after stream
     tokens: SequenceBatch
     decisions: Tensor  # bool [B, L]: a control token to predict stands here
     contents: Tensor  # bool [B, L]: a reply token to predict stands here
@@ -55,6 +62,15 @@ def timeline_turns(scenario: Scenario, tokenizer: ReplyTokenizer, layout: TokenL
     return turns
 
 
+def sound_at(scenario: Scenario, chunk: int) -> str:
+    """Return the label of the foreground sound of which something was heard in a chunk; blank when there is none."""
+    for event in scenario.events:
+        heard_from, heard_to = event.onset_s + _AUDIBLE_S, event.end_s
+        if event.role == "foreground" and heard_from < chunk_end_s(chunk) and heard_to > chunk * CHUNK_S:
+            return event.label
+    return ""
+
+
 class SampleMaker:
     """Makes the samples of scenarios; features are computed once, single sounds are views of their stream's."""
 
@@ -65,20 +81,29 @@ class SampleMaker:
         """Return the scenario as an agent would live it that follows its timeline."""
         with torch.no_grad():
             features = self.log_mel(chunk_windows(torch.from_numpy(scenario.audio))).half()
-        return StreamSample(features, lay_out(self.layout, timeline_turns(scenario, self.tokenizer, self.layout)))
+        turns = timeline_turns(scenario, self.tokenizer, self.layout)
+        heard = tuple(sound_at(scenario, turn.chunk) for turn in turns)
+        return StreamSample(features, lay_out(self.layout, turns), heard=heard)
 
     def sounds(self, scenario: Scenario, stream: StreamSample) -> list[StreamSample]:
         """Return the scenario's foreground sounds as offline turns: the chunks of a sound, then text.
 
         The text is the reply to a sound that deserves one, and the caption of one that does not (the paper's
-        single-turn data, `instruction, clip -> text`).
+        single-turn data, `instruction, clip -> text`). Half of the longer sounds are cut short: who is to answer before
+        a sound has ended must know it by its beginning.
         """
+        rng = np.random.default_rng([scenario.seed, 0xC7])
         replies = {entry.chunk: entry.text for entry in scenario.timeline}
-        return [self._sound(event, replies, stream) for event in scenario.events if event.role == "foreground"]
+        foreground = [event for event in scenario.events if event.role == "foreground"]
+        return [self._sound(event, replies, stream, rng) for event in foreground]
 
-    def _sound(self, event: Event, replies: dict[int, str], stream: StreamSample) -> StreamSample:
+    def _sound(
+        self, event: Event, replies: dict[int, str], stream: StreamSample, rng: np.random.Generator
+    ) -> StreamSample:
         first, last = int(event.onset_s / CHUNK_S), due_chunk(event.end_s)
         text = replies.get(last, event.caption) if event.decision == "RESPOND" else event.caption
+        if last - first >= _LEAST_CHUNKS and rng.random() < _CUT_SHARE:
+            last = first + int(rng.integers(_LEAST_CHUNKS - 1, last - first))
         turn = Turn(last - first, (*self.tokenizer.encode(text), self.tokenizer.end_id))
         offline = replace(self.layout, online=self.layout.offline)
         return StreamSample(stream.log_mel[first : last + 1], lay_out(offline, [turn]), event.label)
@@ -125,4 +150,5 @@ class Collator:
             decisions[row, sample.sequence.decisions] = True
             contents[row, sample.sequence.contents] = True
         labels = [s.label for s in samples]
-        return {"batch": SampleBatch(torch.cat(features), counts, labels, tokens, decisions, contents)}
+        heard = [label for s in samples for label in s.heard]
+        return {"batch": SampleBatch(torch.cat(features), counts, labels, heard, tokens, decisions, contents)}

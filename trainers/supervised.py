@@ -7,11 +7,13 @@ hearing comes first; then stage 1-2 and stage 3 of the paper follow at laptop si
 |---|---|---|---|
 | hearing | single sounds | encoder, projector | cross-entropy over labels, by a head that is thrown away |
 | format | single sounds as offline turns | projector, language model | `L_lm` |
-| streams | whole streams | projector, language model | the dual loss `L = L_lm + lambda * L_stream` |
+| streams | whole streams | projector, language model | the dual loss `L = L_lm + lambda * L_stream`, and `L_name` |
 
 `L_lm` and `L_stream` are cross-entropies over reply tokens and over control tokens, each divided by the weight of its
 targets (paper, section on the training objective). Of some thirty control tokens one is `response`; `response_weight`
-balances them.
+balances them. `L_name` is not the paper's: from the state of every decision a head, thrown away later, names the
+foreground sound that is on. The dual loss alone teaches at a sound's end, once in thirty chunks; naming teaches at
+each, and what is known early can be reinforced to be said early.
 """
 
 from collections.abc import Sequence
@@ -71,10 +73,13 @@ class DualLoss(nn.Module):
         self.model = model
         self.stream_weight, self.response_weight = stream_weight, response_weight
 
-    def parts(self, batch: SampleBatch) -> tuple[Tensor, Tensor]:
-        """Return `L_lm` and `L_stream`."""
+    def hidden(self, batch: SampleBatch) -> Tensor:
+        """Return the states that predict each next token: float32 [B, L - 1, hidden]."""
         embeddings = self.model.encode(batch.log_mel).flatten(0, 1)
-        hidden = self.model.hidden_states(batch.tokens, embeddings)[:, :-1]
+        return self.model.hidden_states(batch.tokens, embeddings)[:, :-1]
+
+    def parts(self, batch: SampleBatch, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """Return `L_lm` and `L_stream`."""
 
         def cross_entropy(targets: Tensor) -> Tensor:
             mask = targets[:, 1:]
@@ -87,10 +92,31 @@ class DualLoss(nn.Module):
 
         return cross_entropy(batch.contents), cross_entropy(batch.decisions)
 
+    def combined(self, batch: SampleBatch, hidden: Tensor) -> Tensor:
+        """Return `L_lm + stream_weight * L_stream`."""
+        lm, stream = self.parts(batch, hidden)
+        return lm + self.stream_weight * stream
+
     def forward(self, batch: SampleBatch) -> Tensor:
         """Return `L_lm + stream_weight * L_stream`."""
-        lm, stream = self.parts(batch)
-        return lm + self.stream_weight * stream
+        return self.combined(batch, self.hidden(batch))
+
+
+class NamingLoss(nn.Module):
+    """The dual loss, and the cross-entropy of naming the foreground sound that is on at every decision."""
+
+    def __init__(self, dual: DualLoss, labels: Sequence[str], weight: float) -> None:
+        super().__init__()
+        self.dual, self.weight = dual, weight
+        self.index = {label: i for i, label in enumerate(sorted(set(labels)))}
+        self.head = nn.Linear(dual.model.text_model.config.hidden_size, len(self.index))
+
+    def forward(self, batch: SampleBatch) -> Tensor:
+        """Return `L_lm + stream_weight * L_stream + weight * L_name`."""
+        hidden = self.dual.hidden(batch)
+        names = torch.tensor([self.index[label] for label in batch.heard])
+        naming = F.cross_entropy(self.head(hidden[batch.decisions[:, 1:]]), names)
+        return self.dual.combined(batch, hidden) + self.weight * naming
 
 
 class _LossTrainer(Trainer):
@@ -124,8 +150,11 @@ def train_stage(
     loss: nn.Module
     if stage.name == "hearing":
         loss = Tagger(model, [s.label for s in samples])
+    elif stage.name == "format":
+        loss = DualLoss(model, 0.0)
     else:
-        loss = DualLoss(model, config.stream_weight if stage.name == "streams" else 0.0, config.response_weight)
+        dual = DualLoss(model, config.stream_weight, config.response_weight)
+        loss = NamingLoss(dual, [label for s in samples for label in s.heard], config.naming_weight)
     arguments = TrainingArguments(
         output_dir=str(out),
         max_steps=own.steps,

@@ -9,14 +9,14 @@ import torch
 from envs.episode import Episode
 from envs.foley import Foley
 from envs.proactive import ProactiveScenarios
-from envs.rewards import Reward
+from envs.rewards import Moment, Reward
 from envs.trace import StepRecord, Trace
 from policies.sequences import Turn
 from policies.session import StepEvent
 from tests.policies.conftest import REPLIES, tiny_model
 from trainers.config import ReinforcementConfig, StageConfig, SupervisedConfig
-from trainers.ppo import experience, train_ppo
-from trainers.rollouts import Rollout, collect, decision_advantages, less_group_mean
+from trainers.ppo import all_action_gain, experience, train_ppo
+from trainers.rollouts import Rollout, collect, decision_advantages
 from trainers.samples import Collator, SampleMaker, timeline_turns
 from trainers.scenes import Composed, compose_all
 from trainers.supervised import STAGES, DualLoss, train_stage
@@ -49,13 +49,21 @@ def test_truncation_bootstraps() -> None:
     torch.testing.assert_close(got, torch.tensor([2.0]))
 
 
-def test_a_play_is_judged_against_the_others_of_its_stream() -> None:
-    """Two plays of one stream and one of another: what all of a stream's plays had at a chunk is chance."""
-    given = [torch.tensor([1.0, 4.0, 9.0]), torch.tensor([3.0, 5.0, 7.0]), torch.tensor([1.0, 2.0])]
-    first, second, alone = less_group_mean([1, 1, 2], [[0, 1, 2], [0, 1, 3], [0, 1]], given)
-    torch.testing.assert_close(first, torch.tensor([1.0 - 3.0, 4.0 - 5.0, 9.0]))
-    torch.testing.assert_close(second, torch.tensor([3.0 - 1.0, 5.0 - 4.0, 7.0]))
-    torch.testing.assert_close(alone, given[2])
+def test_a_rare_choice_grows_though_it_was_not_taken() -> None:
+    """All choices count, weighed by the sampling policy; the ratio of one step may grow to two, and no further."""
+    sampled = torch.tensor([[0.98, 0.02]])
+    odds = torch.tensor([[0.0, np.log(0.02 / 0.98)]], dtype=torch.float32, requires_grad=True)
+    optimizer = torch.optim.SGD([odds], 1.0)
+    for _ in range(200):
+        gain, _ = all_action_gain(odds.log_softmax(-1), sampled, torch.tensor([[0.0, 1.0]]), 0.2, 1.0)
+        optimizer.zero_grad()
+        (-gain.mean()).backward()
+        optimizer.step()
+    grown = float(odds.softmax(-1)[0, 1].detach())
+    assert 0.04 <= grown < 0.045
+    gain, clipped = all_action_gain(sampled.log(), sampled, torch.tensor([[0.25, -1.0]]), 0.2, 1.0)
+    torch.testing.assert_close(gain, torch.tensor([0.98 * 0.25 - 0.02]))
+    assert not clipped.any()
 
 
 def test_rewards_stand_where_they_were_earned() -> None:
@@ -112,7 +120,7 @@ def test_dual_loss_learns_one_batch(tokenizer) -> None:
     optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
     losses = []
     for _ in range(30):
-        lm, stream = loss.parts(batch)
+        lm, stream = loss.parts(batch, loss.hidden(batch))
         losses.append((lm.item(), stream.item()))
         optimizer.zero_grad()
         (lm + stream).backward()
@@ -148,13 +156,31 @@ def test_sounds_are_cut_where_they_stand(tokenizer) -> None:
     sounds = maker.sounds(scenario, stream)
     assert [s.label for s in sounds] == [e.label for e in foreground]
     for sound, event in zip(sounds, foreground, strict=True):
-        assert 0 <= len(sound.log_mel) * 0.4 - event.duration_s <= 0.8
+        missing = event.duration_s - len(sound.log_mel) * 0.4
+        assert missing >= -0.8, "a sound takes no more than the chunks it touches"
+        assert missing <= 0 or len(sound.log_mel) >= 4, "a beginning is long enough to be known by"
         assert sound.sequence.columns.ids[0] == layout.offline
         text = tokenizer.decode([sound.sequence.columns.ids[i] for i in sound.sequence.contents])
         if event.decision == "IGNORE":
             assert text == event.caption
         else:
             assert text in [entry.text for entry in scenario.timeline]
+
+
+def test_the_sound_that_is_on_is_named_at_each_decision(tokenizer) -> None:
+    """What is named is a foreground sound of the chunk; names stand in the order of the decisions."""
+    layout = tiny_model(tokenizer).layout
+    scenario = next(s for s in map(SHORT, range(64)) if len(s.cues) > 1)
+    stream, turns = SampleMaker(tokenizer, layout).stream(scenario), timeline_turns(scenario, tokenizer, layout)
+    assert len(stream.heard) == len(stream.sequence.decisions) == len(turns)
+    foreground = [e for e in scenario.events if e.role == "foreground"]
+    for turn, named in zip(turns, stream.heard, strict=True):
+        begin, end = turn.chunk * 0.4, (turn.chunk + 1) * 0.4
+        sounding = {e.label for e in foreground if e.onset_s < end and e.end_s > begin}
+        filling = {e.label for e in foreground if e.onset_s <= begin and e.end_s >= end}
+        assert named in sounding | {""}
+        assert named in filling or not filling
+    assert len(set(stream.heard)) > 1
 
 
 @pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
@@ -210,3 +236,29 @@ def test_ppo_learns_to_keep_silent_where_speaking_costs(tokenizer, tmp_path: Pat
     curve = train_ppo(model, tokenizer, silent, range(16), Reward.default(), config, tmp_path, 0)
     assert len(curve) == 5
     assert np.mean([value for _, value in curve[-2:]]) > curve[0][1] + 1.0
+
+
+class Talkative:
+    """A user's reward: a point for every reply, whenever it comes."""
+
+    def value(self, moment: Moment) -> float:
+        return 1.0 if moment.started is not None else 0.0
+
+
+def test_ppo_learns_to_speak_where_speaking_pays(tokenizer, tmp_path: Path) -> None:
+    """Under a reward that the critic's situations say nothing of, replies become more frequent."""
+    model = tiny_model(tokenizer)
+    model.decision_head.bias.data.fill_(-2.5)
+    streams = Composed(ProactiveScenarios(Foley(), 0.0, (20, 20)), range(16), 1)
+    config = ReinforcementConfig(
+        iterations=5,
+        episodes_per_iteration=16,
+        minibatches=2,
+        epochs=2,
+        learning_rate=3e-3,
+        decision_learning_rate=3e-2,
+        kl_coef=0.0,
+        content_coef=0.0,
+    )
+    curve = train_ppo(model, tokenizer, streams, range(16), Reward([("talk", 1.0, Talkative())]), config, tmp_path, 0)
+    assert np.mean([value for _, value in curve[-2:]]) > curve[0][1] + 0.5
