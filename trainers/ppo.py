@@ -161,14 +161,11 @@ class StreamPPOTrainer(PPOTrainer):
         known = torch.cat([situation(r.trace, r.decision_chunks, r.probability, args.gamma) for r in rollouts])
         taken = batch.action[batch.is_decision]
         if self.state.global_step == 0:  # it knows nothing yet: what was earned to the end is all there is
-            nothing = torch.zeros(len(taken), 2)
-            critic.fit(
-                known, taken, self._returns(rollouts, nothing, batch.decision_policy, 1.0), 4 * args.critic_steps
-            )
+            critic.fit(known, taken, self._returns(rollouts, torch.zeros(len(taken)), 1.0), 4 * args.critic_steps)
         with torch.no_grad():
             worth = critic(known)
         values = (worth * batch.decision_policy).sum(-1)
-        returns = self._returns(rollouts, worth, batch.decision_policy, args.lam)
+        returns = self._returns(rollouts, values, args.lam)
         advantage = worth - values.unsqueeze(1)
         advantage.scatter_(1, taken.unsqueeze(1), (returns - values).unsqueeze(1))
         scale = (batch.decision_policy * advantage.square()).sum(-1).mean().sqrt()
@@ -179,23 +176,23 @@ class StreamPPOTrainer(PPOTrainer):
         critic.fit(known, taken, returns, args.critic_steps)
         return 1.0 - float(error.var() / returns.var().clamp_min(1e-6))
 
-    def _returns(self, rollouts: Sequence[Rollout], worth: Tensor, policy: Tensor, gae_lambda: float) -> Tensor:
-        """Return the lambda-returns of all decisions, float32 [D]: advantages plus values."""
-        args, critic = self.args, self.accelerator.unwrap_model(self.model).value_model
-        values = (worth * policy).sum(-1)
-        result, first = [], 0
-        for rollout in rollouts:
-            chunks = rollout.decision_chunks
-            own = values[first : first + len(chunks)]
-            last = 0.0
-            if rollout.truncated:  # what comes after the cut, decided as likely as last
-                with torch.no_grad():
-                    ahead = situation(rollout.trace, [len(rollout.trace.steps)], rollout.probability[-1:], args.gamma)
-                    last = float((critic(ahead)[0] * policy[first + len(chunks) - 1]).sum())
-            rewards, taken = rollout.decision_rewards, torch.tensor(chunks)
-            result.append(own + decision_advantages(rewards, own, taken, last, args.gamma, gae_lambda))
-            first += len(chunks)
+    def _returns(self, rollouts: Sequence[Rollout], values: Tensor, gae_lambda: float) -> Tensor:
+        """Return the lambda-returns of all decisions, float32 [D]: advantages plus values [D]."""
+        gamma, result = self.args.gamma, []
+        own_values = values.split([len(rollout.decision_chunks) for rollout in rollouts])
+        for rollout, own in zip(rollouts, own_values, strict=True):
+            last = self._value_of_cut(rollout) if rollout.truncated else 0.0
+            rewards, chunks = rollout.decision_rewards, torch.tensor(rollout.decision_chunks)
+            result.append(own + decision_advantages(rewards, own, chunks, last, gamma, gae_lambda))
         return torch.cat(result)
+
+    def _value_of_cut(self, rollout: Rollout) -> float:
+        """Return what would have come after a stream was cut, decided as likely as last."""
+        p = rollout.probability[-1]
+        with torch.no_grad():
+            ahead = situation(rollout.trace, [len(rollout.trace.steps)], [p], self.args.gamma)
+            wait, respond = self.accelerator.unwrap_model(self.model).value_model(ahead)[0].tolist()
+        return (1.0 - p) * wait + p * respond
 
     def _update(self, batch: Experience) -> dict[str, float]:
         """Make several epochs of minibatches of episodes; return mean statistics."""
@@ -263,10 +260,9 @@ class StreamPPOTrainer(PPOTrainer):
         log_probs = policy.content_log_probs(hidden)
         rows, of_content = taken & ~batch.is_decision, taken[~batch.is_decision]
         ratio = (log_probs.gather(1, batch.action[rows].unsqueeze(1)).squeeze(1) - batch.log_prob[rows]).exp()
-        clipped = ratio.clamp(1 - self.args.cliprange, 1 + self.args.cliprange)
-        advantage = batch.content_advantage[of_content]
-        gain = torch.minimum(ratio * advantage, clipped * advantage).mean()
-        return -gain, _kl(log_probs, batch.reference[1][of_content]), (ratio != clipped).float().mean()
+        clip = self.args.cliprange
+        gain, clipped = _clipped_gain(ratio, batch.content_advantage[of_content], clip, clip)
+        return -gain.mean(), _kl(log_probs, batch.reference[1][of_content]), clipped.float().mean()
 
 
 def all_action_gain(
@@ -285,8 +281,14 @@ def all_action_gain(
         The gain, float32 [D], and which ratios were clipped, bool [D, choices].
     """
     ratio = log_probs.exp() / sampled.clamp_min(1e-8)
+    gain, clipped = _clipped_gain(ratio, advantage, clip, clip_high)
+    return (sampled * gain).sum(-1), clipped
+
+
+def _clipped_gain(ratio: Tensor, advantage: Tensor, clip: float, clip_high: float) -> tuple[Tensor, Tensor]:
+    """Return PPO's pessimistic gain (Schulman et al. 2017, eq. 7) and which ratios were clipped; shapes stay."""
     clipped = ratio.clamp(1 - clip, 1 + clip_high)
-    return (sampled * torch.minimum(ratio * advantage, clipped * advantage)).sum(-1), ratio != clipped
+    return torch.minimum(ratio * advantage, clipped * advantage), ratio != clipped
 
 
 def _kl(log_probs: Tensor, reference: Tensor) -> Tensor:

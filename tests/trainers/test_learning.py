@@ -220,10 +220,9 @@ def test_rollouts_lay_out_as_the_engine_sampled(tokenizer) -> None:
         assert all(isinstance(turn, Turn) for turn in rollout.turns)
 
 
-def test_ppo_learns_to_keep_silent_where_speaking_costs(tokenizer, tmp_path: Path) -> None:
-    """A policy that speaks at random loses a point a time; a few iterations make it speak less and earn more."""
-    model = tiny_model(tokenizer)
-    silent = Composed(ProactiveScenarios(Foley(), 0.0, (20, 20)), range(16), 1)
+def reinforced(model, tokenizer, reward: Reward, out: Path, **changes: float) -> list[float]:
+    """Return the mean rewards of a few iterations of PPO on streams in which nothing deserves a reply."""
+    streams = Composed(ProactiveScenarios(Foley(), 0.0, (20, 20)), range(16), 1)
     config = ReinforcementConfig(
         iterations=5,
         episodes_per_iteration=16,
@@ -232,10 +231,16 @@ def test_ppo_learns_to_keep_silent_where_speaking_costs(tokenizer, tmp_path: Pat
         learning_rate=3e-3,
         kl_coef=0.0,
         content_coef=0.0,
+        **changes,
     )
-    curve = train_ppo(model, tokenizer, silent, range(16), Reward.default(), config, tmp_path, 0)
+    return [value for _, value in train_ppo(model, tokenizer, streams, range(16), reward, config, out, 0)]
+
+
+def test_ppo_learns_to_keep_silent_where_speaking_costs(tokenizer, tmp_path: Path) -> None:
+    """A policy that speaks at random loses a point a time; a few iterations make it speak less and earn more."""
+    curve = reinforced(tiny_model(tokenizer), tokenizer, Reward.default(), tmp_path)
     assert len(curve) == 5
-    assert np.mean([value for _, value in curve[-2:]]) > curve[0][1] + 1.0
+    assert np.mean(curve[-2:]) > curve[0] + 1.0
 
 
 class Talkative:
@@ -249,16 +254,6 @@ def test_ppo_learns_to_speak_where_speaking_pays(tokenizer, tmp_path: Path) -> N
     """Under a reward that the critic's situations say nothing of, replies become more frequent."""
     model = tiny_model(tokenizer)
     model.decision_head.bias.data.fill_(-2.5)
-    streams = Composed(ProactiveScenarios(Foley(), 0.0, (20, 20)), range(16), 1)
-    config = ReinforcementConfig(
-        iterations=5,
-        episodes_per_iteration=16,
-        minibatches=2,
-        epochs=2,
-        learning_rate=3e-3,
-        decision_learning_rate=3e-2,
-        kl_coef=0.0,
-        content_coef=0.0,
-    )
-    curve = train_ppo(model, tokenizer, streams, range(16), Reward([("talk", 1.0, Talkative())]), config, tmp_path, 0)
-    assert np.mean([value for _, value in curve[-2:]]) > curve[0][1] + 0.5
+    reward = Reward([("talk", 1.0, Talkative())])
+    curve = reinforced(model, tokenizer, reward, tmp_path, decision_learning_rate=3e-2)
+    assert np.mean(curve[-2:]) > curve[0] + 0.5
