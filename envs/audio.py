@@ -3,7 +3,7 @@
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 MAX_CLIP_S = 3600.0
 _BLOCK_VALUES = 1 << 18  # decoded at once, over all channels: 1 MiB, whatever rate and channels a header claims
-_UNKNOWN_SIZES = (0, 0xFFFFFFFF, 0x7FFFFFFF)  # what writers into a pipe leave in a WAV header
+_RATES = (1_000, 1_000_000)  # Hz; what lies outside is a forged header, and one block of it could fill the memory
+_UNKNOWN_SIZE = 0x7FFFF000  # writers into a pipe leave this or more in a header, or 0
+_UNKNOWN_FRAMES = 2**62
 
 
 def read_audio(path: Path, max_seconds: float = MAX_CLIP_S) -> Audio:
@@ -76,30 +78,42 @@ def _blocks(path: Path, max_seconds: float) -> Iterator[Audio]:
         raise AudioError(f"{path}: no such audio file")
     if path.suffix.lower() == ".raw":
         raise AudioError(f"{path}: raw samples without a header; convert it to WAV or FLAC")
-    _refuse_cut_wav(path)
+    _refuse_cut(path)
     try:
         with sf.SoundFile(path) as file:
-            if file.frames / file.samplerate > max_seconds:
-                announced = file.frames / file.samplerate
-                raise AudioError(
-                    f"{path}: its header announces {announced:.0f} s, at most {max_seconds:.0f} s are read"
-                )
+            _check_header(path, file, max_seconds)
             resampler = soxr.ResampleStream(file.samplerate, SAMPLE_RATE, 1, dtype="float32")
-            heard = 0
+            heard, given = 0, 0
             for mono in _mono_blocks(path, file):
                 heard += len(mono)
                 if heard / file.samplerate > max_seconds:
                     raise AudioError(f"{path}: decodes to more than {max_seconds:.0f} s, which its header hid")
                 out = resampler.resample_chunk(mono) if file.samplerate != SAMPLE_RATE else mono
+                given += len(out)
                 yield np.clip(out, -1.0, 1.0)
-            if heard == 0:
-                raise AudioError(f"{path}: the file holds no samples")
-            if file.frames < 2**62 and heard < file.frames:
+            if heard < file.frames:
                 raise AudioError(f"{path}: truncated, {heard} of {file.frames} frames can be decoded")
             if file.samplerate != SAMPLE_RATE:
-                yield np.clip(resampler.resample_chunk(np.zeros(0, np.float32), last=True), -1.0, 1.0)
+                out = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+                given += len(out)
+                yield np.clip(out, -1.0, 1.0)
+            if given == 0:
+                raise AudioError(f"{path}: the file holds no samples")
     except sf.LibsndfileError as error:
         raise AudioError(f"{path}: not audio that can be decoded: {error.error_string}") from error
+
+
+def _check_header(path: Path, file: "soundfile.SoundFile", max_seconds: float) -> None:
+    """Refuse what a header cannot truly mean, before anything is decoded."""
+    if not _RATES[0] <= file.samplerate <= _RATES[1]:
+        raise AudioError(
+            f"{path}: its header announces {file.samplerate} Hz, expected {_RATES[0]} to {_RATES[1]}; repair the file"
+        )
+    if file.frames >= _UNKNOWN_FRAMES:
+        raise AudioError(f"{path}: its header does not say how long it is; convert it once more, into a file")
+    announced = file.frames / file.samplerate
+    if announced > max_seconds:
+        raise AudioError(f"{path}: its header announces {announced:.0f} s, at most {max_seconds:.0f} s are read")
 
 
 def _mono_blocks(path: Path, file: "soundfile.SoundFile") -> Iterator[Audio]:
@@ -114,21 +128,46 @@ def _mono_blocks(path: Path, file: "soundfile.SoundFile") -> Iterator[Audio]:
             second = (position + int(bad.argmax())) / file.samplerate
             raise AudioError(f"{path}: a sample at {second:.3f} s is NaN or infinite; repair or remove the file")
         position += len(block)
-        yield block.mean(axis=1)
+        yield np.clip(block, -1.0, 1.0).mean(axis=1)  # before the mean and the resampler, which could overflow
 
 
-def _refuse_cut_wav(path: Path) -> None:
-    """Raise when a WAV file ends before its data chunk does: libsndfile would quietly shorten it."""
+def _refuse_cut(path: Path) -> None:
+    """Raise when a file ends before its header says that its audio does: libsndfile would quietly shorten it."""
     size = path.stat().st_size
     with path.open("rb") as file:
-        if file.read(4) != b"RIFF":
-            return
-        position = 12
-        while position + 8 <= size:
-            file.seek(position)
-            name, length = struct.unpack("<4sI", file.read(8))
-            if name == b"data":
-                if length not in _UNKNOWN_SIZES and position + 8 + length > size:
-                    raise AudioError(f"{path}: truncated, {size - position - 8} of {length} bytes of audio are there")
-                return
-            position += 8 + length + length % 2
+        end = _announced_end(file, size)
+    if end is not None and end > size:
+        raise AudioError(f"{path}: truncated, the header announces {end} bytes and {size} are there")
+
+
+def _announced_end(file: BinaryIO, size: int) -> int | None:
+    """Return the byte at which the audio ends by the header; None where the container does not say or is another."""
+    head = file.read(40).ljust(40, b"\0")
+    match head[:4]:
+        case b"RIFF":
+            return _end_of_chunk(file, size, "<4sI", b"data")
+        case b"FORM":
+            return _end_of_chunk(file, size, ">4sI", b"SSND")
+        case b"RF64":  # the 32-bit length of its data chunk is a dummy, the true one stands in the first chunk, `ds64`
+            return _end_of_chunk(file, size, "<4sI", b"data", struct.unpack_from("<Q", head, 28)[0])
+        case b"riff":  # Sony Wave64: the length of the whole file
+            return int(struct.unpack_from("<Q", head, 16)[0])
+        case b".snd":
+            offset, length = struct.unpack_from(">II", head, 4)
+            return None if length >= _UNKNOWN_SIZE else int(offset + length)
+        case _:
+            return None
+
+
+def _end_of_chunk(file: BinaryIO, size: int, form: str, wanted: bytes, true_length: int | None = None) -> int | None:
+    """Walk over the chunks of a RIFF or IFF file to one of them; return the byte at which it ends."""
+    position = 12
+    while position + 8 <= size:
+        file.seek(position)
+        name, length = struct.unpack(form, file.read(8))
+        if name == wanted:
+            if true_length is None and (length == 0 or length >= _UNKNOWN_SIZE):
+                return None
+            return position + 8 + (length if true_length is None else true_length)
+        position += 8 + length + length % 2
+    return None

@@ -35,6 +35,7 @@ COLUMNS = (
     "licence",
 )
 SPEECH_DOMAIN = "Speech"  # many words, one kind of sound
+LONGEST_RECORDING_S = 600.0  # a scene takes five of them; an hour would fill the memory
 _QUIETEST_PEAK = 1e-4  # -80 dBFS: what is below is not blown up to full scale
 
 
@@ -124,7 +125,7 @@ class ClipLibrary:
 
         Clips that share a recording or a speaker, directly or through others, stay together; clips without
         either stay with those of their source and label. A label of a single such group is trained on, one of
-        more stands on both sides.
+        more stands on both sides, unless what ties its groups to other labels forbids it.
 
         Raises:
             ScenarioError: when `held_out` is not in (0, 1).
@@ -192,7 +193,7 @@ def _read_manifest(folder: Path) -> list[tuple[int, dict[str, str]]]:
     if not path.is_file():
         raise ManifestError(f"{path}: no such manifest; it needs the columns {', '.join(COLUMNS)}")
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             header = reader.fieldnames or []
             for column in COLUMNS:
@@ -218,6 +219,8 @@ def _check_rows(folder: Path, path: Path, rows: list[tuple[int, dict[str, str]]]
             raise ManifestError(f"{where}: decision is {row['decision']!r}, expected RESPOND, IGNORE or blank")
         if not row["label"]:
             raise ManifestError(f"{where}: label is blank, expected the name of the sound")
+        if "\0" in row["path"]:
+            raise ManifestError(f"{where}: path {row['path']!r} holds a NUL byte, expected the name of a file")
         clip = (folder / row["path"]).resolve()
         if not clip.is_relative_to(folder.resolve()):
             raise ManifestError(f"{where}: path {row['path']!r} leads out of the folder; clips have to lie in it")
@@ -230,7 +233,7 @@ def _check_rows(folder: Path, path: Path, rows: list[tuple[int, dict[str, str]]]
 
 def _read_recording(folder: Path, line: int, row: dict[str, str]) -> Recording:
     """Read one clip of the manifest, preprocess it, and bring its peak to 1."""
-    audio = tfjp(read_audio(folder / row["path"]))
+    audio = tfjp(read_audio(folder / row["path"], LONGEST_RECORDING_S))
     peak = float(np.abs(audio).max(initial=0.0))
     decision: Decision = "RESPOND" if row["decision"] == "RESPOND" else "IGNORE"
     if peak == 0.0 and decision == "RESPOND":

@@ -19,6 +19,7 @@ MOST_FOREGROUND = 8
 SHORT_S = 2.0
 _MISFITS = 3  # after so many, the scene is full
 _LOOK_AHEAD = 24
+_MOST_DRAWS = 32  # for the beds of a scene; a small library may hold nothing but what is heard already
 
 
 @dataclass(frozen=True)
@@ -86,8 +87,11 @@ def _with_beds(
     heard = {clip.recording for clip in foreground if clip.recording}
     beds = [clip for clip in spare if clip.decision == "IGNORE" and clip.recording not in heard]
     beds = beds[: num_background + num_ambient]
-    while len(beds) < num_background + num_ambient:
-        beds.append(source.draw(rng, "IGNORE"))
+    draws = 0
+    while len(beds) < num_background + num_ambient and draws < _MOST_DRAWS:
+        clip, draws = source.draw(rng, "IGNORE"), draws + 1
+        if clip.recording not in heard:
+            beds.append(clip)
     return ScenePlan(tuple(foreground), tuple(beds[:num_background]), tuple(beds[num_background:]), num_chunks)
 
 
@@ -96,17 +100,21 @@ def deal(
 ) -> list[ScenePlan]:
     """Plan scenes in which every clip of the library stands in the foreground at least once.
 
-    Clips of the rarer decision are dealt again, in reshuffled rounds, so that RESPOND keeps its share.
+    Clips of the rarer decision are dealt again, in reshuffled rounds, so that RESPOND keeps its share; at a share of
+    0 or 1 only those of one decision are dealt.
 
     Raises:
-        ScenarioError: when the library holds no IGNORE clip.
+        ScenarioError: when the library holds no IGNORE clip, or none that may stand in the foreground.
     """
     if not library.has("IGNORE"):
         raise ScenarioError("scenes need IGNORE clips for their background; the clips given hold none")
     rng = np.random.default_rng([seed, 0xDEA1])
     clips = [recording.clip for recording in library.recordings]
-    decks = [[clip for clip in clips if clip.decision == decision] for decision in ("RESPOND", "IGNORE")]
-    waiting = _interleave(decks[0], decks[1], respond_share, rng)[::-1]
+    respond = [clip for clip in clips if clip.decision == "RESPOND" and respond_share > 0]
+    ignore = [clip for clip in clips if clip.decision == "IGNORE" and respond_share < 1]
+    if not respond and not ignore:
+        raise ScenarioError(f"no clip may stand in the foreground at a respond share of {respond_share}")
+    waiting = _interleave(respond, ignore, respond_share, rng)[::-1]
     plans = []
     while waiting:
         num_chunks = int(rng.integers(chunks[0], chunks[1] + 1))

@@ -211,7 +211,7 @@ def _draw_events(axes: "Axes", trace: Trace, lanes: list[int], second_width: flo
         inside = _text_width(label) < event.duration_s * second_width
         axes.text(
             event.onset_s + (0.08 if inside else 0.0), lane, label, va="center", fontsize=_FONT, clip_on=True,
-            color="white" if wanted and inside else _INK, weight="bold" if wanted else "normal",
+            color="white" if wanted and inside else _INK, weight="bold" if wanted else "normal", parse_math=False,
         )  # fmt: skip
     by_role = {e.role: lane for e, lane in sorted(zip(trace.events, lanes, strict=True), key=lambda x: -x[1])}
     axes.set_yticks([-1, *by_role.values()], ["reply window", *by_role])
@@ -245,7 +245,10 @@ def _draw_replies(axes: "Axes", trace: Trace, rows: list[int], second_width: flo
         axes.barh(row, end - reply.start_s, left=reply.start_s, height=0.8, color=colour, alpha=0.28, lw=0)
         axes.plot([reply.start_s] * 2, [row - 0.4, row + 0.4], color=colour, linewidth=2.5)
         left, _ = _text_span(reply, trace, second_width)
-        axes.text(left + 0.12, row, _caption(reply, trace), va="center", fontsize=_FONT, color=_INK, clip_on=True)
+        axes.text(
+            left + 0.12, row, _caption(reply, trace), va="center", fontsize=_FONT, color=_INK, clip_on=True,
+            parse_math=False,
+        )  # fmt: skip
     axes.set_yticks([0], ["replies"])
     axes.set_ylim(max(rows, default=0) + 0.6, -0.6)
 

@@ -40,7 +40,10 @@ class Moment:
 
 
 class RewardComponent(Protocol):
-    """One reason to reward or punish."""
+    """One reason to reward or punish.
+
+    One that judges a reply's words sets `of_text = True`: PPO then credits the words, and not the decision alone.
+    """
 
     def value(self, moment: Moment) -> float:
         """Return the component's value at this step, before weighting."""
@@ -60,6 +63,8 @@ class Latency:
 
 class Helpfulness:
     """A matched reply ends: its text against the references, in [0, 1]."""
+
+    of_text = True
 
     def value(self, moment: Moment) -> float:
         """Score a reply that ends now."""
@@ -113,6 +118,8 @@ class Overlap:
 class Verbosity:
     """A reply ends: -0.02 for every token over the budget."""
 
+    of_text = True
+
     def __init__(self, budget: int = 24, per_token: float = 0.02) -> None:
         self.budget, self.per_token = budget, per_token
 
@@ -124,6 +131,8 @@ class Verbosity:
 
 class Repetition:
     """A reply ends: minus the share of its word 4-grams that are repeated."""
+
+    of_text = True
 
     def value(self, moment: Moment) -> float:
         """Punish going round in circles."""
@@ -154,10 +163,22 @@ COMPONENTS: dict[str, Callable[..., RewardComponent]] = {
 
 
 class Reward:
-    """Weighted components; what they give at a step adds up to the step's reward."""
+    """Weighted components; what they give at a step adds up to the step's reward.
+
+    Raises:
+        ConfigError: when two components have the same name.
+    """
 
     def __init__(self, components: Sequence[tuple[str, float, RewardComponent]]) -> None:
         self.components = tuple(components)
+        for name, count in Counter(name for name, _, _ in components).items():
+            if count > 1:
+                raise ConfigError(f"reward: component {name!r} is listed {count} times; give each its own name")
+
+    @property
+    def of_text(self) -> frozenset[str]:
+        """Names of the components that judge a reply's words."""
+        return frozenset(name for name, _, component in self.components if getattr(component, "of_text", False))
 
     @classmethod
     def default(cls) -> "Reward":
@@ -165,8 +186,26 @@ class Reward:
         return cls([(name, 1.0, build()) for name, build in COMPONENTS.items()])
 
     def __call__(self, moment: Moment) -> dict[str, float]:
-        """Return the weighted value of every component at this step."""
-        return {name: weight * component.value(moment) for name, weight, component in self.components}
+        """Return the weighted value of every component at this step.
+
+        Raises:
+            ConfigError: when a component's value is no finite number.
+        """
+        return {name: weight * _checked(name, component, moment) for name, weight, component in self.components}
+
+
+def _checked(name: str, component: RewardComponent, moment: Moment) -> float:
+    value = component.value(moment)
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise ConfigError(
+            f"reward: component {name!r} gave {value!r} at step {moment.step} of scenario {moment.trace.seed},"
+            " expected a finite number"
+        )
+    return number
 
 
 def reward_from_config(entries: Sequence[Mapping[str, Any]]) -> Reward:
@@ -178,11 +217,7 @@ def reward_from_config(entries: Sequence[Mapping[str, Any]]) -> Reward:
     """
     if not entries:
         return Reward.default()
-    components = [_component(entry) for entry in entries]
-    for name, count in Counter(name for name, _, _ in components).items():
-        if count > 1:
-            raise ConfigError(f"reward: component {name!r} is listed {count} times; give each its own name")
-    return Reward(components)
+    return Reward([_component(entry) for entry in entries])
 
 
 def _component(entry: Mapping[str, Any]) -> tuple[str, float, RewardComponent]:
@@ -213,7 +248,7 @@ def _import(path: str) -> Callable[..., RewardComponent]:
     module, _, name = path.partition(":")
     try:
         build: Callable[..., RewardComponent] = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         message = f"reward: class {path!r} cannot be imported (write 'module:Class'): {error}"
         raise ConfigError(message) from error
     return build

@@ -30,10 +30,21 @@ class ClipSource(Protocol):
 
 @dataclass(frozen=True)
 class Mixture:
-    """Draws from one of several sources, by weight: one positive weight for each source."""
+    """Draws from one of several sources, by weight.
+
+    Raises:
+        ScenarioError: when there is not one positive weight for each source.
+    """
 
     sources: Sequence[ClipSource]
     weights: Sequence[float]
+
+    def __post_init__(self) -> None:
+        if len(self.weights) != len(self.sources) or not all(0 < weight < float("inf") for weight in self.weights):
+            raise ScenarioError(
+                f"a mixture of {len(self.sources)} sources has the weights {list(self.weights)}, expected a positive"
+                " one for each; leave a source out that is not to be drawn from"
+            )
 
     @property
     def labels(self) -> tuple[str, ...]:

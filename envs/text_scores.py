@@ -31,5 +31,7 @@ def chrf(text: str, references: tuple[str, ...]) -> float:
 
 
 def helpfulness(text: str, references: tuple[str, ...], facts: tuple[str, ...]) -> float:
-    """Return the mean of chrF and the share of key facts stated, in [0, 1]."""
+    """Return the mean of chrF and the share of key facts stated, in [0, 1]; a text without a word is worth nothing."""
+    if not text.strip():
+        return 0.0
     return 0.5 * chrf(text, references) + 0.5 * key_fact_share(text, facts)

@@ -1,19 +1,16 @@
 """Traces on disk: a folder of JSON Lines files, one trace a line, one file an episode."""
 
 import json
-import os
 from pathlib import Path
 
 from envs.errors import ScenarioError
+from envs.files import write_text
 from envs.trace import Trace
 
 
 def write_trace(path: Path, trace: Trace) -> None:
-    """Write a trace as a JSON Lines file of one line, aside first and then renamed: no half is ever seen."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(json.dumps(trace.to_json(), allow_nan=False) + "\n", encoding="utf-8")
-    aside.replace(path)
+    """Write a trace as a JSON Lines file of one line."""
+    write_text(path, json.dumps(trace.to_json(), allow_nan=False) + "\n")
 
 
 def read_traces(folder: Path) -> list[Trace]:
@@ -30,7 +27,11 @@ def read_traces(folder: Path) -> list[Trace]:
 
 def _read_file(path: Path) -> list[Trace]:
     traces = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ScenarioError(f"{path}: not UTF-8 text: {error.reason} at byte {error.start}") from error
+    for number, line in enumerate(lines, start=1):
         try:
             traces.append(Trace.from_json(json.loads(line)))
         except (ValueError, KeyError, TypeError) as error:

@@ -98,11 +98,7 @@ class StreamVectorEnv(VectorEnv[Batch, Batch, NDArray[Any]]):
                 self.generators[slot] = np_random(int(seeds[slot]))[0]
             fresh[slot] = self._begin(slot, chosen[slot])
         self.episodes = [fresh[i] if i in fresh else self.episodes[i] for i in range(self.num_envs)]
-        infos = {
-            "scenario_seed": np.array([e.scenario.seed for e in self.episodes]),
-            "instruction": np.array([e.scenario.instruction for e in self.episodes], dtype=object),
-        }
-        return self._observe(), infos
+        return self._observe(), self._scenario_infos()
 
     def step(self, actions: Batch) -> tuple[Batch, NDArray[Any], NDArray[Any], NDArray[Any], dict[str, Any]]:
         """Act in every slot and hear the next chunks.
@@ -112,7 +108,8 @@ class StreamVectorEnv(VectorEnv[Batch, Batch, NDArray[Any]]):
 
         Returns:
             Observations [B, ...], rewards float64 [B], terminated and truncated bool [B] (nothing is
-            truncated here), and infos: `reward` holds every component [B], `invalid` is bool [B].
+            truncated here), and infos: `reward` holds every component [B], `invalid` is bool [B], and
+            `scenario_seed` and `instruction` tell which scenarios are playing.
 
         Raises:
             ScenarioError: before the first reset, or when the actions do not fit the action space.
@@ -138,8 +135,14 @@ class StreamVectorEnv(VectorEnv[Batch, Batch, NDArray[Any]]):
             rewards,
             terminated,
             np.zeros(self.num_envs, bool),
-            {"reward": parts, "invalid": invalid},
+            {"reward": parts, "invalid": invalid, **self._scenario_infos()},
         )
+
+    def _scenario_infos(self) -> dict[str, Any]:
+        return {
+            "scenario_seed": np.array([e.scenario.seed for e in self.episodes]),
+            "instruction": np.array([e.scenario.instruction for e in self.episodes], dtype=object),
+        }
 
     def _begin(self, slot: int, scenario_seed: int | None) -> Episode:
         if scenario_seed is None:

@@ -134,7 +134,8 @@ class RecordTraces(gym.Wrapper[Any, Any, Any, Any]):
         super().__init__(env)
         self._stream = stream_of(env)
         self.folder = Path(folder)
-        written = [int(path.stem.rpartition("-")[2]) for path in self.folder.glob("episode-*.jsonl")]
+        numbers = [path.stem.rpartition("-")[2] for path in self.folder.glob("episode-*.jsonl")]
+        written = [int(number) for number in numbers if number.isdecimal()]
         self._next = max(written, default=-1) + 1
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:

@@ -8,8 +8,6 @@ from numpy.typing import NDArray
 Observations = dict[str, NDArray[Any]]  # "audio": float32 [B, 6400], "speaking": int64 [B], "elapsed": float32 [B, 1]
 Actions = dict[str, NDArray[np.int64]]  # "kind": [B], "tokens": [B, K], padded with the vocabulary's size
 
-WAIT, RESPOND, TOKENS = 0, 1, 2
-
 
 class Policy(Protocol):
     """Decides for a batch of streams, one chunk at a time."""

@@ -5,9 +5,10 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from envs.episode import RESPOND, TOKENS, WAIT
 from envs.errors import PolicyError, did_you_mean
 from envs.tokenizer import TextTokenizer
-from policies.base import RESPOND, TOKENS, WAIT, Actions, Observations
+from policies.base import Actions, Observations
 
 CANNED_REPLY = "I heard something. Please check."
 

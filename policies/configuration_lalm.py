@@ -6,6 +6,7 @@ from typing import Any
 from transformers import PretrainedConfig
 from transformers.models.qwen2 import Qwen2Config
 
+from envs.errors import ConfigError
 from policies.token_layout import TokenLayout
 
 FORMAT_VERSION = 1
@@ -55,8 +56,19 @@ class LALMConfig(PretrainedConfig):
         num_heads: int = 6,
         intermediate_size: int = 512,
         encoder_channels: tuple[int, ...] = (16, 32, 64, 128),
+        max_reply_tokens: int = 32,
     ) -> "LALMConfig":
-        """Return the shape of the compact backbone: about 3 M parameters, trained from nothing on a CPU."""
+        """Return the shape of the compact backbone: about 3 M parameters, trained from nothing on a CPU.
+
+        Raises:
+            ConfigError: when the window is shorter than the longest reply: what is heard meanwhile has to fit into it.
+        """
+        longest = layout.reply_chunks(max_reply_tokens)
+        if layout.window_chunks < longest + 1:
+            raise ConfigError(
+                f"model.window_chunks is {layout.window_chunks}, expected at least {longest + 1}: a reply of"
+                f" {max_reply_tokens} tokens lasts {longest} chunks at {layout.tokens_per_chunk} tokens a chunk"
+            )
         text = Qwen2Config(
             vocab_size=vocab_size,
             hidden_size=hidden_size,
@@ -67,4 +79,9 @@ class LALMConfig(PretrainedConfig):
             tie_word_embeddings=True,
             use_cache=False,
         )
-        return cls(text_config=text.to_dict(), layout=asdict(layout), encoder_channels=encoder_channels)
+        return cls(
+            text_config=text.to_dict(),
+            layout=asdict(layout),
+            encoder_channels=encoder_channels,
+            max_reply_tokens=max_reply_tokens,
+        )

@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
+from envs.episode import RESPOND, TOKENS, WAIT
 from envs.errors import PolicyError
-from policies.base import RESPOND, TOKENS, WAIT, Actions, Observations
+from policies.base import Actions, Observations
 from policies.configuration_lalm import FORMAT_VERSION, LALMConfig
 from policies.engine import Engine
 from policies.modeling_lalm import LALM
@@ -98,10 +99,35 @@ def load_policy(folder: Path, num_slots: int = 1, sampling: Sampling | None = No
                 f"{folder}/config.json: format version {config.format_version}, this release reads {FORMAT_VERSION}"
             )
         model, loading = LALM.from_pretrained(folder, config=config, output_loading_info=True)
-        tokenizer = ReplyTokenizer.from_pretrained(folder)
     except (OSError, ValueError, RuntimeError, TypeError, KeyError, SafetensorError) as error:
         raise PolicyError(f"{folder}: the policy cannot be read: {error}".splitlines()[0]) from error
     wrong = [*loading["missing_keys"], *loading["unexpected_keys"]]
     if wrong:
         raise PolicyError(f"{folder}/model.safetensors: weights do not fit the configuration: {sorted(wrong)[:3]}")
-    return LALMPolicy(model, tokenizer, num_slots, sampling)
+    return LALMPolicy(model, _load_tokenizer(folder, model), num_slots, sampling)
+
+
+def _load_tokenizer(folder: Path, model: LALM) -> ReplyTokenizer:
+    """Load the tokenizer of a policy folder.
+
+    Raises:
+        PolicyError: when it is none, or not the one that the model was trained with.
+    """
+    layout = model.layout
+    try:
+        tokenizer = ReplyTokenizer.from_pretrained(folder)
+        own = tokenizer.layout(
+            audio_tokens_per_chunk=layout.audio_tokens_per_chunk,
+            tokens_per_chunk=layout.tokens_per_chunk,
+            window_chunks=layout.window_chunks,
+        )
+    except Exception as error:  # tokenizers raises nothing more special
+        message = f"{folder}/tokenizer.json: cannot be read: {error}".splitlines()[0]
+        raise PolicyError(message) from error
+    size = model.text_model.config.vocab_size
+    if own != layout or tokenizer.vocab_size != size:
+        raise PolicyError(
+            f"{folder}/tokenizer.json: {tokenizer.vocab_size} ids that do not fit the model's {size}; it belongs to"
+            " another policy"
+        )
+    return tokenizer

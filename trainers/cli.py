@@ -88,6 +88,7 @@ def _quickstart(options: argparse.Namespace) -> None:
 
     overrides = list(options.overrides) + ([] if options.seed is None else [f"seed={options.seed}"])
     config = load_config(QuickstartConfig, options.config, overrides)
+    sys.path.insert(0, str(Path.cwd()))  # a user's own reward is a module of the folder they stand in
     _quiet_libraries()
     from trainers.quickstart import run_quickstart  # noqa: PLC0415 - heavy
 
@@ -123,8 +124,8 @@ def _listen(options: argparse.Namespace) -> None:
 
 
 def _seed(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"expected a whole number from 0 on, got {text!r}")
+    if not text.isdecimal() or int(text) >= 2**32:  # what numpy and transformers take
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 to {2**32 - 1}, got {text!r}")
     return int(text)
 
 

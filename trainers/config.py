@@ -3,10 +3,11 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Part = Annotated[float, Field(gt=0.0, lt=1.0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what numpy and transformers take
 BYTES_AND_SPECIAL_TOKENS = 266  # the least vocabulary of a byte-level tokenizer
 
 
@@ -32,7 +33,7 @@ class ScenesConfig:
     min_chunks: PositiveInt = 40
     max_chunks: PositiveInt = 60
     validation_count: PositiveInt = 64
-    held_out_count: PositiveInt = 512
+    held_out_count: PositiveInt = 448
     held_out_clips: Part = 0.3
     workers: PositiveInt = 2
 
@@ -83,6 +84,7 @@ class SupervisedConfig:
         streams: When to speak, and what to say: the dual loss.
         stream_weight: Weight of the control tokens' loss beside the reply tokens'.
         response_weight: Weight of a `response` among the control tokens, most of which are `silent`.
+        early_share: Of a stream's replies, moved to some moment between `ready_s` and the sound's end.
         naming_weight: Of the loss of naming the sound that is on, at every decision of a stream.
         weight_decay: Of AdamW, on matrices.
         warmup_share: Of a stage's steps.
@@ -93,6 +95,7 @@ class SupervisedConfig:
     streams: StageConfig = StageConfig(steps=450, batch_size=8, learning_rate=2e-3)
     stream_weight: NonNegativeFloat = 2.0
     response_weight: PositiveFloat = 4.0
+    early_share: Share = 0.5
     naming_weight: NonNegativeFloat = 0.5
     weight_decay: NonNegativeFloat = 0.01
     warmup_share: Part = 0.05
@@ -151,7 +154,7 @@ class EvaluationConfig:
     """How policies are judged; `thresholds` are the decision thresholds tried on validation streams."""
 
     batch_size: PositiveInt = 64
-    thresholds: tuple[Part, ...] = (0.2, 0.35, 0.5, 0.65)
+    thresholds: Annotated[tuple[Part, ...], Field(min_length=1)] = (0.35, 0.5, 0.65)
     bootstrap: PositiveInt = 1000
 
 
@@ -159,7 +162,7 @@ class EvaluationConfig:
 class QuickstartConfig:
     """The whole loop: compose, train, reinforce, judge."""
 
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     scenes: ScenesConfig = field(default_factory=ScenesConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     supervised: SupervisedConfig = field(default_factory=SupervisedConfig)

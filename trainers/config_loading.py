@@ -15,7 +15,6 @@ from envs.errors import ConfigError, did_you_mean
 
 T = TypeVar("T")
 
-CONFIG_FOLDER = Path(__file__).resolve().parent.parent / "configs"
 _EXPONENT_FLOAT = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+")
 _RULES = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 _MERGE_TAG = "tag:yaml.org,2002:merge"
@@ -95,6 +94,8 @@ def _parse(text: str, where: str) -> tuple[Any, list[str]]:
         raise ConfigError(f"{where}{line}: not valid YAML: {error.problem or error.context}") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{where}: nested too deep") from error
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{where}: only texts, numbers, truths, lists and keys are read: {error}") from error
     return value, [f"{where}, {repeated}" for repeated in loader.repeated]

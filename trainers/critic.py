@@ -105,6 +105,12 @@ class Critic(nn.Module):
         """Return the values of (waiting, responding): [..., SITUATION_SIZE] -> [..., 2]."""
         return self.score(situations)
 
+    def value_of_cut(self, trace: Trace, chunk: int, probability: float, gamma: float) -> float:
+        """Return what would have come after a stream was cut before `chunk`, decided as likely as it was last."""
+        with torch.no_grad():
+            wait, respond = self(situation(trace, [chunk], [probability], gamma))[0].tolist()
+        return (1.0 - probability) * wait + probability * respond
+
     def fit(self, situations: Tensor, decisions: Tensor, returns: Tensor, steps: int) -> None:
         """Fit the values of the decisions taken, of this iteration and those remembered.
 

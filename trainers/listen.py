@@ -18,7 +18,8 @@ _SILENCE = np.zeros(CHUNK_SAMPLES, np.float32)
 def listen(path: Path, policy_dir: Path, out: TextIO, as_json: bool = False) -> None:
     """Print one line a chunk: time, decision, probability of speaking, and the reply as it grows.
 
-    A reply that is being said when the file ends is heard out in silence.
+    When the file ends, silence follows until a reply that is being said has ended and all that was heard under it has
+    been decided on.
 
     Args:
         path: Any audio file: rate, channels and length are free.
@@ -32,9 +33,15 @@ def listen(path: Path, policy_dir: Path, out: TextIO, as_json: bool = False) -> 
     policy, chunks = load_policy(policy_dir), stream_chunks(path)
     session = policy.engine.open()
     reply: list[int] = []
-    speaking = False
-    while (chunk := next(chunks, _SILENCE if speaking else None)) is not None:
-        policy.engine.push(session, chunk)
+    speaking, heard = False, policy.engine.sessions[session]
+    last = -1  # chunk of the file
+    while True:
+        chunk = next(chunks, None)
+        if chunk is not None:
+            last += 1
+        elif not speaking and heard.stream.last_chunk >= last:
+            return
+        policy.engine.push(session, _SILENCE if chunk is None else chunk)
         for event in policy.engine.step():
             if event.decision == "response":
                 reply = []

@@ -34,7 +34,7 @@ from policies.tokenizer import ReplyTokenizer
 from trainers.config import ReinforcementConfig
 from trainers.critic import Critic, situation
 from trainers.progress import show_progress
-from trainers.rollouts import Rollout, collect, decision_advantages
+from trainers.rollouts import Rollout, collect, content_advantages, decision_advantages
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # it warns that PPO is experimental; we pin the release
 
@@ -149,9 +149,11 @@ class StreamPPOTrainer(PPOTrainer):
         """Add advantages and the reference policy's probabilities, and fit the critic to what was earned.
 
         Returns:
-            The share of the returns' variance that the critic knew before, at most 1.
+            The share of the returns' variance that the critic knew before it saw them, at most 1; in the first
+            iteration after it saw them, since before that it knows nothing.
         """
-        args, critic = self.args, self.accelerator.unwrap_model(self.model).value_model
+        args, wrapped = self.args, self.accelerator.unwrap_model(self.model)
+        policy, critic = wrapped.policy, wrapped.value_model
         with torch.no_grad():
             reference = self.ref_model.hidden_states(batch.tokens, batch.audio)[batch.row, batch.at]
             batch.reference = (
@@ -162,6 +164,7 @@ class StreamPPOTrainer(PPOTrainer):
         taken = batch.action[batch.is_decision]
         if self.state.global_step == 0:  # it knows nothing yet: what was earned to the end is all there is
             critic.fit(known, taken, self._returns(rollouts, torch.zeros(len(taken)), 1.0), 4 * args.critic_steps)
+            critic.memory.clear()  # from now on these returns count with the critic's values in them
         with torch.no_grad():
             worth = critic(known)
         values = (worth * batch.decision_policy).sum(-1)
@@ -170,8 +173,7 @@ class StreamPPOTrainer(PPOTrainer):
         advantage.scatter_(1, taken.unsqueeze(1), (returns - values).unsqueeze(1))
         scale = (batch.decision_policy * advantage.square()).sum(-1).mean().sqrt()
         batch.decision_advantage = advantage / (scale + 1e-6)
-        texts = torch.tensor([reward for rollout in rollouts for reward in rollout.text_reward])
-        batch.content_advantage = _whitened(texts[~batch.is_decision])
+        batch.content_advantage = content_advantages(rollouts, policy.config.max_reply_tokens)
         error = returns - worth.gather(1, taken.unsqueeze(1)).squeeze(1)
         critic.fit(known, taken, returns, args.critic_steps)
         return 1.0 - float(error.var() / returns.var().clamp_min(1e-6))
@@ -179,24 +181,20 @@ class StreamPPOTrainer(PPOTrainer):
     def _returns(self, rollouts: Sequence[Rollout], values: Tensor, gae_lambda: float) -> Tensor:
         """Return the lambda-returns of all decisions, float32 [D]: advantages plus values [D]."""
         gamma, result = self.args.gamma, []
+        critic = self.accelerator.unwrap_model(self.model).value_model
         own_values = values.split([len(rollout.decision_chunks) for rollout in rollouts])
         for rollout, own in zip(rollouts, own_values, strict=True):
-            last = self._value_of_cut(rollout) if rollout.truncated else 0.0
+            trace, last = rollout.trace, 0.0
+            if rollout.truncated:
+                last = critic.value_of_cut(trace, len(trace.steps), rollout.probability[-1], gamma)
             rewards, chunks = rollout.decision_rewards, torch.tensor(rollout.decision_chunks)
             result.append(own + decision_advantages(rewards, own, chunks, last, gamma, gae_lambda))
         return torch.cat(result)
 
-    def _value_of_cut(self, rollout: Rollout) -> float:
-        """Return what would have come after a stream was cut, decided as likely as last."""
-        p = rollout.probability[-1]
-        with torch.no_grad():
-            ahead = situation(rollout.trace, [len(rollout.trace.steps)], [p], self.args.gamma)
-            wait, respond = self.accelerator.unwrap_model(self.model).value_model(ahead)[0].tolist()
-        return (1.0 - p) * wait + p * respond
-
     def _update(self, batch: Experience) -> dict[str, float]:
         """Make several epochs of minibatches of episodes; return mean statistics."""
         args, episodes = self.args, len(batch.tokens.ids)
+        policy = self.accelerator.unwrap_model(self.model).policy
         order = np.random.default_rng([args.seed, self.state.global_step])
         history: list[dict[str, float]] = []
         for _ in range(args.num_ppo_epochs):
@@ -204,7 +202,7 @@ class StreamPPOTrainer(PPOTrainer):
                 loss, statistics = self._loss(batch, torch.from_numpy(np.sort(chosen)))
                 self.optimizer.zero_grad()
                 self.accelerator.backward(loss)
-                self.accelerator.clip_grad_norm_(self.model.parameters(), args.max_grad_norm)
+                self.accelerator.clip_grad_norm_(policy.parameters(), args.max_grad_norm)  # not the critic's
                 self.optimizer.step()
                 history.append(statistics)
         return {key: float(np.mean([h[key] for h in history])) for key in history[0]}
@@ -295,13 +293,6 @@ def _kl(log_probs: Tensor, reference: Tensor) -> Tensor:
     """Return the mean divergence of [A, choices] from the reference; what cannot be chosen has no part in it."""
     difference = torch.where(log_probs > -torch.inf, log_probs - reference, 0.0)
     return (log_probs.exp() * difference).sum(-1).mean()
-
-
-def _whitened(advantage: Tensor) -> Tensor:
-    """Return advantages of mean 0 and deviation 1: each of the two policies by itself."""
-    if len(advantage) < 2:
-        return advantage
-    return (advantage - advantage.mean()) / (advantage.std() + 1e-6)
 
 
 def _summary(rollouts: Sequence[Rollout]) -> dict[str, float]:

@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
 import yaml
 from tqdm import tqdm
 
 from envs.clip_library import ClipLibrary
-from envs.errors import ScenarioError
+from envs.errors import ManifestError, ScenarioError
+from envs.files import write_text
 from envs.foley import Foley
 from envs.metrics import Metric, evaluate_traces
 from envs.planning import deal
@@ -47,6 +47,8 @@ from trainers.scenes import (
 )
 from trainers.supervised import STAGES, train_stage
 
+REPLY_TOKENS = 32  # a reply is ended after so many tokens, or as many as the longest reply taught has
+
 
 @dataclass
 class Run:
@@ -55,7 +57,8 @@ class Run:
     config: QuickstartConfig
     out: Path
     source: ClipSource
-    texts: list[str]  # what a tokenizer is trained on
+    captions: list[str]
+    replies: list[str]  # all that the agent may want to say
     reward: Reward
     validation: Composed = field(init=False)
     held_out: dict[str, Composed] = field(default_factory=dict)  # "held_out" and, with recordings, "real_held_out"
@@ -80,7 +83,7 @@ def run_quickstart(config: QuickstartConfig, out: Path, clips: Path | None = Non
     """Train and judge an agent; everything is written under `out`.
 
     Writes `metrics.json`, `report.html`, `policy/` (the reinforced policy), `supervised/` (the policy before
-    reinforcement), `traces/` and TensorBoard events in `logs/`.
+    reinforcement), `traces_*.jsonl` of the reinforced policy on each suite, and TensorBoard events in `logs/`.
 
     Raises:
         ManifestError, AudioError: when `clips` cannot be used; nothing is written then.
@@ -106,29 +109,46 @@ def _prepare(config: QuickstartConfig, out: Path, clips: Path | None) -> Run:
     reward = reward_from_config(config.reward)
     scenes, foley = config.scenes, Foley()
     workers, span = scenes.workers, (scenes.min_chunks, scenes.max_chunks)
-    library, held = ClipLibrary.from_folder(clips).split(scenes.held_out_clips, config.seed) if clips else (None, None)
+    library, held = _split(clips, scenes.held_out_clips, config.seed) if clips else (None, None)
     source: ClipSource = foley
-    if library is not None:
-        source = Mixture((foley, library), (1 - scenes.real_share, scenes.real_share))
-    run = Run(config, out, source, _texts(library), reward)
+    if library is not None and scenes.real_share > 0:
+        shares = (1 - scenes.real_share, scenes.real_share)
+        source = Mixture((foley, library), shares) if scenes.real_share < 1 else library
+    run = Run(config, out, source, *_texts(library), reward)
     with run.phase("compose held-out streams"):
         wanted = seeds(VALIDATION_SEEDS, config.seed, scenes.validation_count)
         run.validation = Composed(run.scenarios(), wanted, workers)
         wanted = seeds(HELD_OUT_SEEDS, config.seed, scenes.held_out_count)
         run.held_out["held_out"] = Composed(ProactiveScenarios(foley, scenes.respond_share, span), wanted, workers)
         if held is not None:
-            dealt = DealtScenarios(tuple(deal(held, config.seed)), config.seed)
+            plans = deal(held, config.seed, respond_share=scenes.respond_share, chunks=span)
+            dealt = DealtScenarios(tuple(plans), config.seed)
             run.held_out["real_held_out"] = Composed(dealt, range(len(dealt)), workers)
     return run
 
 
-def _texts(library: ClipLibrary | None) -> list[str]:
-    """Return what the agent may want to say: captions, and replies to what deserves one."""
+def _split(clips: Path, share: float, seed: int) -> tuple[ClipLibrary, ClipLibrary]:
+    """Read a folder of clips and return (train, held out).
+
+    Raises:
+        ManifestError, AudioError: when the clips cannot be used, or are too few to hold some out.
+    """
+    train, held = ClipLibrary.from_folder(clips).split(share, seed)
+    if not held.has("IGNORE"):
+        raise ManifestError(
+            f"{clips}: of its {len(train) + len(held)} recordings none that deserves silence can be held out; a label"
+            " needs at least two recordings or speakers, one to train on and one to judge by"
+        )
+    return train, held
+
+
+def _texts(library: ClipLibrary | None) -> tuple[list[str], list[str]]:
+    """Return the captions of all sounds, and the replies to those that deserve one."""
     clips = [] if library is None else [recording.clip for recording in library.recordings]
     captions = [sound.caption for sound in SOUND_CLASSES.values()] + sorted({clip.caption for clip in clips})
     answers = [sound.answer for sound in SOUND_CLASSES.values()] + [clip.answer for clip in clips]
     replies = dict.fromkeys(reply for answer in answers if answer is not None for reply in answer.replies)
-    return [*captions, *replies]
+    return captions, list(replies)
 
 
 @contextmanager
@@ -145,7 +165,7 @@ def one_thread() -> Iterator[None]:
 def _supervise(run: Run) -> tuple[LALM, ReplyTokenizer]:
     """Compose training streams and train the LALM on them."""
     config, shape = run.config, run.config.model
-    tokenizer = train_tokenizer(run.texts, shape.vocab_size)
+    tokenizer = train_tokenizer([*run.captions, *run.replies], shape.vocab_size)
     layout = tokenizer.layout(
         audio_tokens_per_chunk=shape.audio_tokens_per_chunk,
         tokens_per_chunk=shape.tokens_per_chunk,
@@ -160,12 +180,13 @@ def _supervise(run: Run) -> tuple[LALM, ReplyTokenizer]:
             num_heads=shape.num_heads,
             intermediate_size=shape.intermediate_size,
             encoder_channels=shape.encoder_channels,
+            max_reply_tokens=max(REPLY_TOKENS, *(len(tokenizer.encode(reply)) + 1 for reply in run.replies)),
         )
     )
     with run.phase("compose training streams"):
         wanted = seeds(TRAIN_SEEDS, config.seed, config.scenes.train_count)
         streams = compose_all(run.scenarios(), wanted, config.scenes.workers)
-        maker = SampleMaker(tokenizer, layout)
+        maker = SampleMaker(tokenizer, layout, config.supervised.early_share)
         samples: dict[str, list[StreamSample]] = {"streams": [], "sounds": []}
         with one_thread():
             for scenario in tqdm(streams, total=len(wanted), unit="stream"):
@@ -222,16 +243,19 @@ def _play(
 
 
 def _calibrate(run: Run, model: LALM, tokenizer: ReplyTokenizer) -> None:
-    """Shift the decision so that P(response) = 0.5 is the threshold that earns most on validation streams."""
+    """Shift the decision so that P(response) = 0.5 is the threshold of the best trigger F1 on validation streams.
+
+    The reward has no say here: what it is worth to trade misses for false alarms, or words for time, is PPO's to learn.
+    """
     with run.phase("find the decision threshold"):
         scores = {}
         for threshold in tqdm(run.config.evaluation.thresholds, unit="threshold"):
             traces = _play_model(run, model, tokenizer, run.validation, list(run.validation.by_seed), threshold)
-            scores[threshold] = float(np.mean([trace.total_reward for trace in traces]))
+            scores[threshold] = evaluate_traces(traces, run.config.seed, 1)["trigger_f1"].value or 0.0
     best = max(scores, key=lambda t: scores[t])
     with torch.no_grad():
         model.decision_head.bias.sub_(math.log(best / (1 - best)))
-    print(f"threshold {best}: mean reward {scores[best]:.3f} on validation streams", flush=True)
+    print(f"threshold {best}: trigger F1 {scores[best]:.3f} on validation streams", flush=True)
 
 
 def _judge_baselines(run: Run, streams: Composed, tokenizer: ReplyTokenizer, name: str) -> dict[str, dict[str, Metric]]:
@@ -310,10 +334,10 @@ def _publish(run: Run, results: dict[str, dict[str, dict[str, Metric]]], played:
         },
         "seconds": run.seconds,
     }
-    _write_text(run.out / "metrics.json", json.dumps(document, indent=2, allow_nan=False))
+    write_text(run.out / "metrics.json", json.dumps(document, indent=2, allow_nan=False))
     for suite, traces in played.items():
         lines = (json.dumps(trace.to_json(), allow_nan=False) for trace in traces)
-        _write_text(run.out / f"traces_{suite}.jsonl", "\n".join(lines) + "\n")
+        write_text(run.out / f"traces_{suite}.jsonl", "\n".join(lines) + "\n")
     episodes = []
     for suite, traces in played.items():
         streams = run.held_out[suite]
@@ -330,9 +354,3 @@ def _publish(run: Run, results: dict[str, dict[str, dict[str, Metric]]], played:
     )
     write_report(run.out / "report.html", data)
     print(f"report: {run.out / 'report.html'}   policy: {run.out / 'policy'}   {run.seconds['total']:.0f} s in all")
-
-
-def _write_text(path: Path, text: str) -> None:
-    aside = path.with_name(path.name + ".part")
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(path)

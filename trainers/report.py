@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from envs.clock import SAMPLE_RATE
+from envs.files import write_text
 from envs.metrics import Metric, replies_by_label
 from envs.rendering import draw_trace
 from envs.scenario import Audio, Scenario
@@ -97,9 +98,7 @@ def write_report(path: Path, data: ReportData) -> None:
     after.append(f"<h2>Configuration</h2><div class=card><pre>{html.escape(data.config)}</pre></div>")
     room = MAX_BYTES - len(_page(data.title, before + after).encode())
     document = _page(data.title, before + _episodes(data.episodes, room) + after)
-    aside = path.with_name(path.name + ".part")
-    aside.write_text(document, encoding="utf-8")
-    aside.replace(path)
+    write_text(path, document)
 
 
 def _page(title: str, parts: Sequence[str]) -> str:

@@ -22,8 +22,6 @@ from policies.sequences import Turn
 from policies.session import Sampling, StepEvent
 from policies.tokenizer import ReplyTokenizer
 
-TEXT_COMPONENTS = frozenset({"helpfulness", "verbosity", "repetition"})
-
 
 @dataclass
 class Rollout:
@@ -75,12 +73,12 @@ class Rollout:
             self.turns.append(Turn(self._opened, tuple(self._open)))
             self._open = None
 
-    def add_rewards(self, record: StepRecord) -> None:
-        """Give a step's rewards to the tokens that earned them."""
+    def add_rewards(self, record: StepRecord, of_text: frozenset[str]) -> None:
+        """Give a step's rewards to the tokens that earned them; `of_text` names the components of a reply's words."""
         latest = len(self.is_decision) - 1
-        of_text = sum(value for name, value in record.rewards.items() if name in TEXT_COMPONENTS)
+        earned_by_words = sum(value for name, value in record.rewards.items() if name in of_text)
         while latest > 0 and not self.is_decision[latest]:
-            self.text_reward[latest] += of_text
+            self.text_reward[latest] += earned_by_words
             latest -= 1
         self.reward[latest] += record.reward
 
@@ -122,7 +120,7 @@ def collect(
                 rollouts[slot].add_event(event, event.embeddings)
         observations, _, terminated, truncated, _ = env.step(actions)
         for slot in np.flatnonzero(~done):
-            rollouts[slot].add_rewards(env.traces[slot].steps[-1])
+            rollouts[slot].add_rewards(env.traces[slot].steps[-1], reward.of_text)
             if terminated[slot] or truncated[slot]:
                 rollouts[slot].close_reply()
                 rollouts[slot].truncated = bool(truncated[slot] and not terminated[slot])
@@ -160,3 +158,31 @@ def decision_advantages(
         running = delta + discount * gae_lambda**elapsed * running
         result[i], following = running, float(values[i])
     return result
+
+
+def content_advantages(rollouts: Sequence[Rollout], max_reply_tokens: int) -> Tensor:
+    """Return what each reply token's text earned above the mean of its kind, over their deviation: float32 [A - D].
+
+    Replies that answer a cue are one kind, false alarms the other: whether a reply was called for is the decision's
+    merit, and the words must not be praised or blamed for it. The end of a reply of `max_reply_tokens` was not
+    chosen: it has 0.
+    """
+    earned, answers, forced = list[float](), list[bool](), list[bool]()
+    for rollout in rollouts:
+        replies, answered, said = iter(rollout.trace.replies), False, 0
+        for is_decision, reward in zip(rollout.is_decision, rollout.text_reward, strict=True):
+            said = 0 if is_decision else said + 1
+            if said == 1:
+                answered = next(replies).cue is not None
+            if said:
+                earned.append(reward)
+                answers.append(answered)
+                forced.append(said == max_reply_tokens)
+    rewards, of_answers = torch.tensor(earned), torch.tensor(answers, dtype=torch.bool)
+    result = torch.zeros_like(rewards)
+    for kind in (of_answers, ~of_answers):
+        if kind.any():
+            result[kind] = rewards[kind] - rewards[kind].mean()
+    if len(result):
+        result /= result.square().mean().sqrt() + 1e-6
+    return result.masked_fill(torch.tensor(forced, dtype=torch.bool), 0.0)

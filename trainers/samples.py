@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from envs.clock import CHUNK_S, chunk_end_s, due_chunk
-from envs.scenario import Event, Scenario
+from envs.scenario import Event, Scenario, TimelineEntry
 from policies.features import LogMel, chunk_windows
 from policies.modeling_lalm import SequenceBatch
 from policies.sequences import StreamSequence, Turn, collate, lay_out
@@ -44,14 +44,16 @@ class SampleBatch:
     contents: Tensor  # bool [B, L]: a reply token to predict stands here
 
 
-def timeline_turns(scenario: Scenario, tokenizer: ReplyTokenizer, layout: TokenLayout) -> list[Turn]:
-    """Turn a scenario's timeline into the decisions of an agent that follows it exactly.
+def timeline_turns(
+    timeline: Sequence[TimelineEntry], num_chunks: int, tokenizer: ReplyTokenizer, layout: TokenLayout
+) -> list[Turn]:
+    """Turn a timeline into the decisions of an agent that follows it exactly.
 
     A reply that is due while another is being said comes right after it, as it would in the engine.
     """
-    due = list(scenario.timeline)
+    due = list(timeline)
     turns, chunk = [], 0
-    while chunk < scenario.num_chunks:
+    while chunk < num_chunks:
         if due and due[0].chunk <= chunk:
             reply = (*tokenizer.encode(due.pop(0).text), tokenizer.end_id)
             turns.append(Turn(chunk, reply))
@@ -60,6 +62,21 @@ def timeline_turns(scenario: Scenario, tokenizer: ReplyTokenizer, layout: TokenL
             turns.append(Turn(chunk, None))
             chunk += 1
     return turns
+
+
+def hurried(scenario: Scenario, share: float) -> list[TimelineEntry]:
+    """Return the scenario's timeline with a share of the replies moved to some moment before their sound ends.
+
+    The paper answers at a sound's end. A policy that never saw anything else has no idea of an early reply: it gives
+    PPO none to choose from, and after one it would answer the same sound again.
+    """
+    rng = np.random.default_rng([scenario.seed, 0xEA])
+    timeline = []
+    for entry, cue in zip(scenario.timeline, scenario.cues, strict=True):
+        ready = min(due_chunk(cue.ready_s), entry.chunk)
+        early = int(rng.integers(ready, entry.chunk + 1)) if rng.random() < share else entry.chunk
+        timeline.append(replace(entry, chunk=early))
+    return timeline
 
 
 def sound_at(scenario: Scenario, chunk: int) -> str:
@@ -74,14 +91,16 @@ def sound_at(scenario: Scenario, chunk: int) -> str:
 class SampleMaker:
     """Makes the samples of scenarios; features are computed once, single sounds are views of their stream's."""
 
-    def __init__(self, tokenizer: ReplyTokenizer, layout: TokenLayout) -> None:
-        self.tokenizer, self.layout, self.log_mel = tokenizer, layout, LogMel()
+    def __init__(self, tokenizer: ReplyTokenizer, layout: TokenLayout, early_share: float = 0.0) -> None:
+        self.tokenizer, self.layout, self.early_share = tokenizer, layout, early_share
+        self.log_mel = LogMel()
 
     def stream(self, scenario: Scenario) -> StreamSample:
         """Return the scenario as an agent would live it that follows its timeline."""
         with torch.no_grad():
             features = self.log_mel(chunk_windows(torch.from_numpy(scenario.audio))).half()
-        turns = timeline_turns(scenario, self.tokenizer, self.layout)
+        timeline = hurried(scenario, self.early_share)
+        turns = timeline_turns(timeline, scenario.num_chunks, self.tokenizer, self.layout)
         heard = tuple(sound_at(scenario, turn.chunk) for turn in turns)
         return StreamSample(features, lay_out(self.layout, turns), heard=heard)
 

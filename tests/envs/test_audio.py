@@ -48,6 +48,35 @@ def test_stream_equals_whole_file(tmp_path: Path, rate: int, seconds: float) -> 
     assert not joined[len(whole) :].any()
 
 
+@pytest.mark.parametrize("rate", [1, 100, 100_000_000])
+def test_a_forged_rate_is_refused(tmp_path: Path, rate: int) -> None:
+    sf.write(tmp_path / "forged.wav", np.zeros(2_000), 16_000)
+    raw = bytearray((tmp_path / "forged.wav").read_bytes())
+    raw[24:28] = struct.pack("<I", rate)
+    (tmp_path / "forged.wav").write_bytes(bytes(raw))
+    with pytest.raises(AudioError, match=rf"forged\.wav.*{rate} Hz"):
+        list(stream_chunks(tmp_path / "forged.wav"))
+
+
+def test_a_flac_without_a_length_is_refused_with_the_reason(tmp_path: Path) -> None:
+    sf.write(tmp_path / "pipe.flac", tone(1.0, 16_000), 16_000)
+    raw = bytearray((tmp_path / "pipe.flac").read_bytes())
+    raw[21] &= 0xF0  # the 36 bits of STREAMINFO's number of samples
+    raw[22:26] = bytes(4)
+    (tmp_path / "pipe.flac").write_bytes(bytes(raw))
+    with pytest.raises(AudioError, match="does not say how long"):
+        read_audio(tmp_path / "pipe.flac")
+
+
+def test_huge_samples_stay_finite(tmp_path: Path) -> None:
+    """The resampler and the mean over channels would make infinity and NaN of them."""
+    loud = np.where(np.arange(8_000) % 2, 3e38, -3e38).astype(np.float32)
+    sf.write(tmp_path / "a.wav", np.stack([loud, loud], axis=1), 44_100, subtype="FLOAT")
+    audio = read_audio(tmp_path / "a.wav")
+    assert np.isfinite(audio).all()
+    assert np.abs(audio).max() <= 1.0
+
+
 def test_overloud_samples_are_clipped(tmp_path: Path) -> None:
     sf.write(tmp_path / "a.wav", 5 * tone(0.5, 16_000), 16_000, subtype="FLOAT")
     assert np.abs(read_audio(tmp_path / "a.wav")).max() == 1.0
@@ -80,21 +109,26 @@ def test_missing_empty_and_foreign_files(tmp_path: Path) -> None:
             read_audio(tmp_path / name)
 
 
-@pytest.mark.parametrize("name", ["a.wav", "a.flac"])
+CONTAINERS = {"a.wav": "WAV", "a.flac": "FLAC", "a.aiff": "AIFF", "a.au": "AU", "a.w64": "W64", "a.rf64": "RF64"}
+
+
+@pytest.mark.parametrize("name", CONTAINERS)
 def test_truncated_files(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
-    sf.write(path, np.random.default_rng(0).uniform(-0.5, 0.5, 160_000), 16_000)
+    sf.write(path, np.random.default_rng(0).uniform(-0.5, 0.5, 160_000), 16_000, format=CONTAINERS[name])
+    assert len(read_audio(path)) == 160_000
     path.write_bytes(path.read_bytes()[:100_000])
     with pytest.raises(AudioError, match=name):
         read_audio(path)
 
 
-def test_wav_from_a_pipe_has_no_size_and_is_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [0xFFFFFFFF, 0x7FFFFFFF, 0x80000000, 0x7FFFF000])
+def test_wav_from_a_pipe_has_no_size_and_is_read(tmp_path: Path, size: int) -> None:
     path = tmp_path / "pipe.wav"
     sf.write(path, tone(1.0, 16_000), 16_000, subtype="PCM_16")
     raw = bytearray(path.read_bytes())
     place = raw.index(b"data") + 4
-    raw[place : place + 4] = struct.pack("<I", 0xFFFFFFFF)
+    raw[place : place + 4] = struct.pack("<I", size)
     path.write_bytes(bytes(raw))
     assert len(read_audio(path)) == SAMPLE_RATE
 

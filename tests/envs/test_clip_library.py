@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from envs.clip_library import COLUMNS, ClipLibrary, Recording
 from envs.errors import AudioError, ManifestError, ScenarioError
-from envs.planning import deal
+from envs.planning import deal, plan_scene
 from envs.proactive import DealtScenarios, ProactiveScenarios
 from envs.scenario import Answer, Clip
 
@@ -177,6 +177,25 @@ def test_deal_puts_every_clip_into_the_foreground(ignore: int, respond: int, see
     assert rendered == sum(len(plan.foreground) for plan in plans[:3])
 
 
+@pytest.mark.parametrize(("share", "dealt"), [(0.0, "IGNORE"), (1.0, "RESPOND")])
+def test_at_the_ends_of_its_share_one_decision_is_dealt(share: float, dealt: str) -> None:
+    clips = [recording(i, "x", f"{i}") for i in range(6)] + [recording(10 + i, "a", f"{10 + i}") for i in range(3)]
+    plans = deal(ClipLibrary(clips), 0, respond_share=share)
+    assert {clip.decision for plan in plans for clip in plan.foreground} == {dealt}
+    with pytest.raises(ScenarioError, match="no clip may stand in the foreground"):
+        deal(ClipLibrary(clips[:6]), 0, respond_share=1.0)
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=30, deadline=None)
+def test_beds_are_never_of_a_recording_in_the_foreground(seed: int) -> None:
+    """Six recordings, each cut into clips of both decisions."""
+    clips = [recording(10 * i + j, "xa"[j % 2], f"{i}") for i in range(6) for j in range(4)]
+    plan = plan_scene(ClipLibrary(clips), np.random.default_rng(seed))
+    heard = {clip.recording for clip in plan.foreground}
+    assert not heard & {clip.recording for clip in plan.background + plan.ambient}
+
+
 @pytest.fixture(scope="module")
 def recordings() -> ClipLibrary:
     if not SHARED.is_dir():
@@ -185,7 +204,7 @@ def recordings() -> ClipLibrary:
 
 
 def test_real_recordings(recordings: ClipLibrary) -> None:
-    assert len(recordings) == 1522
+    assert len(recordings) == len((SHARED / "manifest.csv").read_text(encoding="utf-8").splitlines()) - 1
     train, held = recordings.split(0.25, 0)
     for tie in (lambda r: r.clip.recording, lambda r: r.speaker):
         assert not {tie(r) for r in train.recordings if tie(r)} & {tie(r) for r in held.recordings if tie(r)}

@@ -2,6 +2,7 @@
 
 import math
 import pickle
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -11,8 +12,11 @@ from hypothesis import strategies as st
 
 from envs.clock import CHUNK_S, CHUNK_SAMPLES, chunk_end_s
 from envs.composition import (
+    AMBIENT_DB,
     AMBIENT_NOISE_DB,
+    BACKGROUND_DB,
     GRACE_S,
+    LEVEL_DBFS,
     compose,
     noise_tracks,
     tile,
@@ -145,6 +149,30 @@ def test_a_mixture_draws_from_those_that_can() -> None:
     assert mixture.draw(np.random.default_rng(0), "IGNORE").decision == "IGNORE"
     with pytest.raises(ScenarioError, match="did you mean 'alarm'"):
         mixture.draw(np.random.default_rng(0), "RESPOND", "alarn")
+
+
+@pytest.mark.parametrize("weights", [(1.0, 0.0), (1.0, -1.0), (1.0,), (1.0, math.nan)])
+def test_a_mixture_wants_a_positive_weight_for_each_source(weights: tuple[float, ...]) -> None:
+    with pytest.raises(ScenarioError, match="a positive one for each"):
+        Mixture((OnlyReplies(), Bursts()), weights)
+
+
+def test_background_and_ambience_stand_at_their_levels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against the same clip in the foreground: -6 and -12 dB; every clip fades in and out over 20 ms."""
+    monkeypatch.setattr("envs.composition.noise_tracks", lambda rng, total, level: (np.zeros(total, np.float32),) * 2)
+    monkeypatch.setattr("envs.composition.LEVEL_SPREAD_DB", 0.0)
+    clip = Bursts().draw(np.random.default_rng(0), "IGNORE")
+    steady = replace(clip, audio=np.ones(16_000, np.float32), label="hum")
+    for plan, level_db in [
+        (ScenePlan((), (steady,), (), 40), BACKGROUND_DB),
+        (ScenePlan((), (), (steady,), 40), AMBIENT_DB),
+    ]:
+        audio = compose(plan, 3).audio
+        heard = audio[audio != 0]
+        assert 20 * np.log10(heard.max()) == pytest.approx(LEVEL_DBFS + level_db, abs=0.1)
+        assert (np.diff(heard[:320]) > 0).all()
+        assert (np.diff(heard[-320:]) < 0).all()
+    assert (BACKGROUND_DB, AMBIENT_DB, LEVEL_DBFS) == (-6.0, -12.0, -20.0)
 
 
 def test_dealt_scenarios_are_numbered_and_repeatable() -> None:

@@ -48,6 +48,11 @@ def test_svg_is_the_same_for_the_same_episode(played):
     assert document == figure_svg(played.scenario, played.trace)
 
 
+def test_a_reply_may_hold_what_looks_like_a_formula(played):
+    played.trace.replies[0].text = r"a $x_{ $ b \frac"
+    assert render_trace(played.scenario, played.trace, 700, 400).any()
+
+
 def test_text(played):
     assert render_ansi(played.scenario, played.trace).splitlines() == [
         "sound  ..!!!.--",

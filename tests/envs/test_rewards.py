@@ -1,6 +1,7 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from beeps import REPLIES, cue
 
@@ -132,6 +133,7 @@ def test_a_users_own_class_by_its_import_path():
         ({"name": "mine", "class": "no_such_module:Mine"}, "'no_such_module:Mine' cannot be imported"),
         ({"name": "mine", "class": f"{__name__}:Nothing"}, "cannot be imported"),
         ({"name": "mine", "class": "Brevity"}, "write 'module:Class'"),
+        ({"name": "mine", "class": ".relative:Mine"}, "cannot be imported"),
         ({"name": "mine", "class": f"{__name__}:NoComponent"}, "has no method value"),
         ({"class": f"{__name__}:Brevity"}, "has no name"),
     ],
@@ -146,3 +148,30 @@ def test_bad_entries_are_named(entry, message):
 def test_a_name_used_twice_is_an_error():
     with pytest.raises(ConfigError, match="'miss' is listed 2 times"):
         reward_from_config([{"name": "miss"}, {"name": "miss", "weight": 2}])
+    with pytest.raises(ConfigError, match="'mine' is listed 2 times"):
+        Reward([("mine", 1.0, Brevity()), ("mine", 1.0, Brevity())])
+
+
+class Gives:
+    """Whatever it was told to."""
+
+    def __init__(self, given):
+        self.given = given
+
+    def value(self, moment):
+        return self.given
+
+
+def test_a_numpy_number_counts_as_the_number_it_is():
+    value = Reward([("mine", 2.0, Gives(np.float32(0.5)))])(moment())["mine"]
+    assert (type(value), value) == (float, 1.0)
+
+
+@pytest.mark.parametrize("given", [math.nan, math.inf, None, "much"])
+def test_what_is_no_finite_number_is_named(given):
+    with pytest.raises(ConfigError, match=r"component 'mine' gave .* at step 0 of scenario 0"):
+        Reward([("mine", 1.0, Gives(given))])(moment())
+
+
+def test_components_of_a_replys_words_say_so():
+    assert Reward.default().of_text == {"helpfulness", "verbosity", "repetition"}

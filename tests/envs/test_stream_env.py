@@ -36,6 +36,12 @@ def test_gymnasiums_checker_has_no_complaint(render_mode):
         check_env(StreamEnv(beeps, render_mode=render_mode), skip_render_check=True)
 
 
+def test_gymnasiums_checker_has_no_complaint_about_the_registered_environment():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_env(gym.make("envs:SoundFlow/Proactive-v0", render_mode="rgb_array").unwrapped)
+
+
 def test_made_by_its_name_it_plays_built_in_foley():
     env = gym.make("envs:SoundFlow/Proactive-v0")
     observation, info = env.reset(seed=3)

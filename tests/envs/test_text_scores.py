@@ -14,6 +14,7 @@ def test_chrf_takes_the_best_reference():
 
 
 def test_nothing_said_or_nothing_to_say_scores_zero():
+    assert helpfulness(" ", ("A siren.",), ()) == 0.0
     assert chrf("", GLASS) == chrf("  ", GLASS) == chrf("words", ()) == 0.0
     assert helpfulness("", GLASS, ("glass",)) == 0.0
 

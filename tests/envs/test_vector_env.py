@@ -47,6 +47,7 @@ def test_a_slot_is_a_single_environment_byte_for_byte():
             assert (rewards[i], terminated[i], infos["invalid"][i]) == (reward, over[i], info["invalid"])
             assert {name: part[i] for name, part in infos["reward"].items()} == info["reward"]
             assert batch.traces[i] == env.trace
+            assert infos["scenario_seed"][i] == env.trace.seed
 
 
 def test_without_autoreset_finished_slots_are_silent_until_they_are_reset():

@@ -118,6 +118,15 @@ def test_a_broken_line_is_named(tmp_path):
         read_traces(tmp_path)
     with pytest.raises(ScenarioError, match=r"no .*jsonl files"):
         read_traces(tmp_path / "nowhere")
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(ScenarioError, match=r"episode-000000\.jsonl: not UTF-8"):
+        read_traces(tmp_path)
+
+
+def test_a_file_of_another_name_is_not_counted(tmp_path):
+    (tmp_path / "episode-old.jsonl").write_text("")
+    play(RecordTraces(DiscreteDecision(StreamEnv(beeps)), tmp_path), [], seed=0)
+    assert (tmp_path / "episode-000000.jsonl").exists()
 
 
 def test_latency_is_drawn_from_the_scenarios_seed():

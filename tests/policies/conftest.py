@@ -27,8 +27,8 @@ def tiny_model(tokenizer: ReplyTokenizer, window_chunks: int = 64, seed: int = 0
         num_heads=2,
         intermediate_size=64,
         encoder_channels=(8, 8, 16, 16),
+        max_reply_tokens=8,
     )
-    config.max_reply_tokens = 8
     model = LALM(config)
     for parameter in model.parameters():  # sharper than at birth, so that decisions and tokens vary
         if parameter.dim() > 1:

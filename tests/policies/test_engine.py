@@ -72,6 +72,56 @@ def test_sessions_in_a_batch_equal_sessions_alone(tokenizer: ReplyTokenizer) -> 
         for mine, alone in zip(together[seed], play(model, [seed])[seed], strict=True):
             assert (mine.decision, mine.token_ids, mine.chunk) == (alone.decision, alone.token_ids, alone.chunk)
             np.testing.assert_allclose(mine.token_log_probs, alone.token_log_probs, atol=1e-4)
+            assert (mine.probability is None) == (alone.probability is None)
+            if mine.probability is not None:
+                assert mine.probability == pytest.approx(alone.probability, abs=1e-4)
+                assert mine.log_prob == pytest.approx(alone.log_prob, abs=1e-4)
+
+
+def test_a_slot_changes_hands_while_others_go_on(tokenizer: ReplyTokenizer) -> None:
+    """Session 1 plays on in its slot; after ten steps, session 2 leaves the other and session 3 takes it."""
+    model = tiny_model(tokenizer, 6)
+    engine, events = Engine(model, 2), {1: [], 2: [], 3: []}
+    names = {engine.open(Sampling(None, 1.0, seed)): seed for seed in (1, 2)}
+    began = {1: 0, 2: 0, 3: 10}
+    for t in range(20):
+        if t == 10:
+            engine.close(next(session for session, seed in names.items() if seed == 2))
+            names = {session: seed for session, seed in names.items() if seed == 1}
+            names[engine.open(Sampling(None, 1.0, 3))] = 3
+        for session, seed in names.items():
+            first = (t - began[seed]) * 6400
+            engine.push(session, noise(seed, CHUNKS)[first : first + 6400])
+        for event in engine.step():
+            events[names[event.session]].append(event)
+    for seed, mine in events.items():
+        for got, alone in zip(mine, play(model, [seed])[seed], strict=False):
+            assert (got.decision, got.token_ids) == (alone.decision, alone.token_ids)
+            assert got.probability == (
+                None if alone.probability is None else pytest.approx(alone.probability, abs=1e-4)
+            )
+    assert [len(mine) for mine in events.values()] == [20, 10, 10]
+
+
+def test_the_longest_reply_is_ended(tokenizer: ReplyTokenizer) -> None:
+    model = tiny_model(tokenizer)
+    with torch.no_grad():
+        model.decision_head.bias.fill_(1e3)
+    replies = [turn.reply for turn in turns_of(play(model, [1, 2])[1]) if turn.reply]
+    longest = max(replies, key=len)
+    assert (len(longest), longest[-1]) == (model.config.max_reply_tokens, model.layout.end)
+
+
+def test_a_stalled_caller_is_caught_up_with(tokenizer: ReplyTokenizer) -> None:
+    """More chunks than the window holds, pushed at once: one decision, and memory stays bounded."""
+    model = tiny_model(tokenizer, 6)
+    engine = Engine(model)
+    session = engine.open(Sampling(threshold=2.0))  # never speaks
+    engine.push(session, noise(3, 20))
+    (event,) = engine.step()
+    assert (event.chunk, event.decision) == (19, "silent")
+    assert not engine.sessions[session].queue
+    assert 0.0 < event.probability < 1.0
 
 
 def test_a_reply_of_n_tokens_lasts_n_over_k_chunks(tokenizer: ReplyTokenizer) -> None:
@@ -84,17 +134,20 @@ def test_a_reply_of_n_tokens_lasts_n_over_k_chunks(tokenizer: ReplyTokenizer) ->
 
 
 def test_samples_may_come_in_any_pieces(tokenizer: ReplyTokenizer) -> None:
+    """Pieces that end within a chunk change nothing; all samples at once are one run, which is decided on once."""
     model, audio = tiny_model(tokenizer), noise(5, 6)
-    decisions = []
-    for size in (1000, 6400, 9001):
+    decisions, counts = [], []
+    for size in (1000, 6400, len(audio)):
         engine = Engine(model)
         session = engine.open(Sampling(threshold=2.0))  # never speaks
         heard = []
         for first in range(0, len(audio), size):
             engine.push(session, audio[first : first + size])
-            heard += [e for e in engine.step() if e.chunk == 5]
-        decisions.append(heard[-1].probability)
-    np.testing.assert_allclose(decisions[:2], decisions[0], atol=1e-5)
+            heard += engine.step()
+        decisions.append([e.probability for e in heard])
+        counts.append([e.chunk for e in heard])
+    assert counts == [[*range(6)], [*range(6)], [5]]
+    np.testing.assert_allclose(decisions[0], decisions[1], atol=1e-5)
 
 
 def test_a_slot_is_clean_for_its_next_session(tokenizer: ReplyTokenizer) -> None:

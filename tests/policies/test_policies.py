@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from envs.errors import PolicyError
+from envs.errors import ConfigError, PolicyError
 from envs.tokenizer import ByteTokenizer
 from policies.baselines import make_baseline
+from policies.configuration_lalm import LALMConfig
 from policies.features import CONTEXT_SAMPLES, LogMel, chunk_windows
 from policies.lalm_policy import load_policy, save_policy
-from policies.tokenizer import ReplyTokenizer
+from policies.tokenizer import ReplyTokenizer, train_tokenizer
 from tests.policies.conftest import REPLIES, noise, tiny_model
 
 
@@ -70,6 +71,26 @@ def test_a_saved_policy_does_what_it_did(tokenizer: ReplyTokenizer, tmp_path: Pa
     for name, tensor in model.state_dict().items():
         assert torch.equal(loaded.model.state_dict()[name], tensor), name
     assert loaded.tokenizer.encode(REPLIES[0]) == tokenizer.encode(REPLIES[0])
+
+
+def test_a_tokenizer_of_another_policy_is_refused(tokenizer: ReplyTokenizer, tmp_path: Path) -> None:
+    """It would load, and every word would be another one."""
+    folder, other = tmp_path / "policy", train_tokenizer([*REPLIES, "Something else."], 280)
+    save_policy(folder, tiny_model(tokenizer), tokenizer)
+    other.hf.save_pretrained(folder)
+    with pytest.raises(PolicyError, match="belongs to another policy"):
+        load_policy(folder)
+    (folder / "tokenizer.json").write_text('{"version": "1.0"}')
+    with pytest.raises(PolicyError, match=r"tokenizer\.json: cannot be read") as error:
+        load_policy(folder)
+    assert "\n" not in str(error.value)
+
+
+def test_a_window_holds_what_is_heard_under_the_longest_reply(tokenizer: ReplyTokenizer) -> None:
+    """Else a run of chunks would be fed in two pieces, and the training forward knows only one."""
+    layout = tokenizer.layout(audio_tokens_per_chunk=2, tokens_per_chunk=4, window_chunks=8)
+    with pytest.raises(ConfigError, match="window_chunks is 8, expected at least 9"):
+        LALMConfig.compact(layout, tokenizer.vocab_size, max_reply_tokens=32)
 
 
 def test_what_is_no_policy_folder_is_refused_in_one_line(tokenizer: ReplyTokenizer, tmp_path: Path) -> None:

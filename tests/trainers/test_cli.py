@@ -13,7 +13,9 @@ import pytest
 
 from envs.audio import write_wav
 from envs.clock import CHUNK_S, CHUNK_SAMPLES
+from envs.files import write_text
 from envs.metrics import Metric
+from envs.rewards import reward_from_config
 from policies.engine import Engine
 from policies.lalm_policy import save_policy
 from policies.session import Sampling
@@ -167,14 +169,14 @@ def test_listen_writes_one_object_a_chunk(policy: Path, wav: Path, capsys: Captu
 
 
 def test_listen_hears_a_reply_out_after_the_file_has_ended(policy: Path, wav: Path, capsys: Captured) -> None:
-    """0.6 s of sound are two chunks; a reply of 8 tokens at 3 a chunk takes three."""
+    """0.6 s of sound are two chunks; a reply of 8 tokens takes three, and the second chunk is decided on after it."""
     main(["listen", str(wav), "--policy", str(policy), "--json"])
     heard = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert len(heard) > 2
-    assert [h["reply_ended"] for h in heard] == [False] * (len(heard) - 1) + [True]
-    texts = [h["text"] for h in heard]
-    assert texts[-1]
-    assert all(after.startswith(before) for before, after in pairwise(texts))
+    assert [h["decision"] for h in heard] == ["response", "speaking", "speaking"] * 2
+    assert [h["reply_ended"] for h in heard] == [False, False, True] * 2
+    for reply in (heard[:3], heard[3:]):
+        assert reply[-1]["text"]
+        assert all(after["text"].startswith(before["text"]) for before, after in pairwise(reply))
 
 
 def test_listen_shows_time_decision_bar_and_reply(policy: Path, wav: Path, capsys: Captured) -> None:
@@ -183,7 +185,7 @@ def test_listen_shows_time_decision_bar_and_reply(policy: Path, wav: Path, capsy
     assert first.split()[:3] == ["0.4", "s", "response"]
     share = float(first.split()[3])
     assert first.count("#") == round(10 * share)
-    assert all(line.split()[2] == "speaking" for line in rest)
+    assert {line.split()[2] for line in rest[:2]} == {"speaking"}
 
 
 def test_listen_ends_quietly_when_its_reader_leaves(policy: Path, wav: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,12 +228,58 @@ def test_the_table_lines_up_and_says_none() -> None:
     assert latency.split() == ["latency_p50_s", "none"]
 
 
-def test_an_unusable_file_name_is_one_line(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device", "runs/report.html")
+def test_a_users_reward_is_found_in_the_folder_they_stand_in(
+    tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "their_rewards.py").write_text("class Mine:\n    def value(self, moment):\n        return 0.0\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    runs: list[QuickstartConfig] = []
+    monkeypatch.setattr("trainers.quickstart.run_quickstart", lambda config, *_: runs.append(config))
+    assert main(["quickstart", "reward=[{name: mine, class: 'their_rewards:Mine'}]"]) == 0
+    assert [name for name, _, _ in reward_from_config(runs[0].reward).components] == ["mine"]
 
-    monkeypatch.setattr("trainers.quickstart.run_quickstart", full)
-    assert "runs/report.html: No space left on device" in refused(["quickstart"], capsys)
+
+def test_too_few_recordings_are_refused_before_anything_is_written(tmp_path: Path, capsys: Captured) -> None:
+    """One recording of each label leaves none to judge by."""
+    folder, out = tmp_path / "clips", tmp_path / "run"
+    runpy.run_path(str(ROOT / ".ci" / "make_clips.py"))["make_clips"](folder, per_label=1)
+    line = refused(["quickstart", "--out", str(out), "--clips", str(folder)], capsys)
+    assert str(folder) in line
+    assert "needs at least two recordings or speakers" in line
+    assert not out.exists()
+
+
+def test_listen_decides_on_what_was_heard_under_the_last_reply(
+    policy: Path, silent_policy: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    """Four chunks: a reply of three from the first chunk on leaves the rest to be decided on after it."""
+    path = tmp_path / "noise.wav"
+    write_wav(path, (0.1 * np.random.default_rng(0).standard_normal(4 * CHUNK_SAMPLES)).astype(np.float32))
+    for folder in (policy, silent_policy):
+        main(["listen", str(path), "--policy", str(folder), "--json"])
+        heard = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        decided = [h["chunk"] for h in heard if h["probability"] is not None]
+        assert decided[-1] >= 3
+        assert heard[-1]["reply_ended"] or heard[-1]["decision"] == "silent"
+
+
+def test_a_full_disk_is_one_line_and_leaves_what_was_there(
+    tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")  # as a write says it, without a name
+
+    def run(_: QuickstartConfig, out: Path, __: Path | None) -> None:
+        write_text(out / "report.html", "a report")
+
+    monkeypatch.setattr("trainers.quickstart.run_quickstart", run)
+    (tmp_path / "report.html").write_text("the report before")
+    monkeypatch.setattr(Path, "replace", full)
+    line = refused(["quickstart", "--out", str(tmp_path)], capsys)
+    assert f"{tmp_path / 'report.html'}: No space left on device" in line
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+    assert (tmp_path / "report.html").read_text() == "the report before"
 
 
 def test_an_interruption_gives_130(monkeypatch: pytest.MonkeyPatch) -> None:

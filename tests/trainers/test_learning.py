@@ -5,19 +5,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
+from envs.clock import due_chunk
 from envs.episode import Episode
 from envs.foley import Foley
 from envs.proactive import ProactiveScenarios
 from envs.rewards import Moment, Reward
-from envs.trace import StepRecord, Trace
+from envs.trace import Reply, StepRecord, Trace
 from policies.sequences import Turn
 from policies.session import StepEvent
 from tests.policies.conftest import REPLIES, tiny_model
 from trainers.config import ReinforcementConfig, StageConfig, SupervisedConfig
-from trainers.ppo import all_action_gain, experience, train_ppo
-from trainers.rollouts import Rollout, collect, decision_advantages
-from trainers.samples import Collator, SampleMaker, timeline_turns
+from trainers.ppo import _kl, all_action_gain, experience, train_ppo
+from trainers.rollouts import Rollout, collect, content_advantages, decision_advantages
+from trainers.samples import Collator, SampleMaker, hurried, timeline_turns
 from trainers.scenes import Composed, compose_all
 from trainers.supervised import STAGES, DualLoss, train_stage
 
@@ -78,11 +80,38 @@ def test_rewards_stand_where_they_were_earned() -> None:
     ]
     for event, rewards in steps:
         rollout.add_event(event, nothing)
-        rollout.add_rewards(StepRecord(0, (), rewards))
+        rollout.add_rewards(StepRecord(0, (), rewards), frozenset({"helpfulness"}))
     assert rollout.is_decision == [True, True, False, False, False, True]
     assert rollout.reward == [-0.5, 1.0, 0.0, 0.0, 0.0, 0.0]
     assert rollout.text_reward == [0.0, 0.0, 0.5, 0.5, 0.5, 0.0]
     assert rollout.turns == [Turn(0, None), Turn(1, (7, 8, 9)), Turn(3, None)]
+
+
+def test_words_are_compared_with_words_under_the_same_circumstances() -> None:
+    """Answers against answers, false alarms against false alarms; an end that is forced has no merit."""
+    nothing = torch.zeros(1)
+    replies = [Reply(0.4, cue=0), Reply(0.8), Reply(1.2, cue=1)]
+    rollout = Rollout(Trace(seed=1, ability="Proactive", num_chunks=4, cues=(), events=(), replies=replies))
+    for chunk, (tokens, worth) in enumerate([((7, 8), 1.0), ((7,), -0.5), ((5, 6, 7), 0.0)]):
+        log_probs = (-1.0,) * len(tokens)
+        rollout.add_event(StepEvent(0, chunk, "response", 0.9, tokens, True, -0.1, log_probs), nothing)
+        rollout.add_rewards(StepRecord(0, (), {"helpfulness": worth}), frozenset({"helpfulness"}))
+    got = content_advantages([rollout], 3)
+    above = torch.tensor([0.6, 0.6, 0.0, -0.4, -0.4, -0.4])  # the mean over the five tokens of answers is 0.4
+    expected = above / above.square().mean().sqrt()
+    torch.testing.assert_close(got, torch.cat((expected[:-1], torch.zeros(1))), atol=1e-5, rtol=0)
+    assert content_advantages([], 3).shape == (0,)
+
+
+def test_the_kl_is_the_kl() -> None:
+    """Against torch's, and what cannot be spoken has no part in it."""
+    torch.manual_seed(0)
+    p, q = torch.randn(5, 7).log_softmax(-1), torch.randn(5, 7).log_softmax(-1)
+    expected = F.kl_div(q, p, log_target=True, reduction="batchmean")
+    torch.testing.assert_close(_kl(p, q), expected)
+    never = torch.full((5, 1), -torch.inf)
+    torch.testing.assert_close(_kl(torch.cat((p, never), 1), torch.cat((q, never), 1)), expected)
+    assert _kl(p, p).abs() < 1e-6 < _kl(p, q)
 
 
 def test_supervised_turns_play_back_as_the_timeline(tokenizer) -> None:
@@ -91,7 +120,7 @@ def test_supervised_turns_play_back_as_the_timeline(tokenizer) -> None:
     for seed in range(4):
         scenario = SHORT(seed)
         episode = Episode(scenario, tokenizer, Reward.default())
-        replies = {t.chunk: t.reply for t in timeline_turns(scenario, tokenizer, layout)}
+        replies = {t.chunk: t.reply for t in timeline_turns(scenario.timeline, scenario.num_chunks, tokenizer, layout)}
         pending: list[int] = []
         while not episode.over:
             reply = replies.get(episode.step_index)
@@ -103,6 +132,18 @@ def test_supervised_turns_play_back_as_the_timeline(tokenizer) -> None:
         for reply, entry in zip(episode.trace.replies, scenario.timeline, strict=True):
             assert entry.text.startswith(reply.text)  # the stream's end may cut the last one
             assert len(reply.text) > 0
+
+
+def test_hurried_replies_come_between_ready_and_the_sounds_end(tokenizer) -> None:
+    """Still one reply a cue, in order, and some of them earlier than the timeline's; a share of 0 moves none."""
+    moved = 0
+    for scenario in map(SHORT, range(12)):
+        assert hurried(scenario, 0.0) == list(scenario.timeline)
+        for early, entry, cue in zip(hurried(scenario, 1.0), scenario.timeline, scenario.cues, strict=True):
+            assert early.text == entry.text
+            assert min(due_chunk(cue.ready_s), entry.chunk) <= early.chunk <= entry.chunk
+            moved += early.chunk < entry.chunk
+    assert moved > 3
 
 
 def test_workers_compose_the_same_bytes_in_order() -> None:
@@ -171,7 +212,8 @@ def test_the_sound_that_is_on_is_named_at_each_decision(tokenizer) -> None:
     """What is named is a foreground sound of the chunk; names stand in the order of the decisions."""
     layout = tiny_model(tokenizer).layout
     scenario = next(s for s in map(SHORT, range(64)) if len(s.cues) > 1)
-    stream, turns = SampleMaker(tokenizer, layout).stream(scenario), timeline_turns(scenario, tokenizer, layout)
+    stream = SampleMaker(tokenizer, layout).stream(scenario)
+    turns = timeline_turns(scenario.timeline, scenario.num_chunks, tokenizer, layout)
     assert len(stream.heard) == len(stream.sequence.decisions) == len(turns)
     foreground = [e for e in scenario.events if e.role == "foreground"]
     for turn, named in zip(turns, stream.heard, strict=True):
@@ -213,8 +255,7 @@ def test_rollouts_lay_out_as_the_engine_sampled(tokenizer) -> None:
     got[batch.is_decision] = decisions.gather(1, batch.action[batch.is_decision].unsqueeze(1)).squeeze(1)
     got[~batch.is_decision] = contents.gather(1, batch.action[~batch.is_decision].unsqueeze(1)).squeeze(1)
     assert (~batch.is_decision).any(), "the test must see replies"
-    forced = batch.action == model.layout.end  # the longest reply is ended, whatever its probability
-    torch.testing.assert_close(got[~forced], batch.log_prob[~forced], atol=1e-4, rtol=0)
+    torch.testing.assert_close(got, batch.log_prob, atol=1e-4, rtol=0)
     for rollout in rollouts:
         assert sum(rollout.reward) == pytest.approx(rollout.trace.total_reward)
         assert all(isinstance(turn, Turn) for turn in rollout.turns)
@@ -223,16 +264,8 @@ def test_rollouts_lay_out_as_the_engine_sampled(tokenizer) -> None:
 def reinforced(model, tokenizer, reward: Reward, out: Path, **changes: float) -> list[float]:
     """Return the mean rewards of a few iterations of PPO on streams in which nothing deserves a reply."""
     streams = Composed(ProactiveScenarios(Foley(), 0.0, (20, 20)), range(16), 1)
-    config = ReinforcementConfig(
-        iterations=5,
-        episodes_per_iteration=16,
-        minibatches=2,
-        epochs=2,
-        learning_rate=3e-3,
-        kl_coef=0.0,
-        content_coef=0.0,
-        **changes,
-    )
+    usual = {"iterations": 5, "epochs": 2, "learning_rate": 3e-3, "kl_coef": 0.0, "content_coef": 0.0}
+    config = ReinforcementConfig(episodes_per_iteration=16, minibatches=2, **{**usual, **changes})
     return [value for _, value in train_ppo(model, tokenizer, streams, range(16), reward, config, out, 0)]
 
 
@@ -257,3 +290,21 @@ def test_ppo_learns_to_speak_where_speaking_pays(tokenizer, tmp_path: Path) -> N
     reward = Reward([("talk", 1.0, Talkative())])
     curve = reinforced(model, tokenizer, reward, tmp_path, decision_learning_rate=3e-2)
     assert np.mean(curve[-2:]) > curve[0] + 0.5
+
+
+class LowLetters:
+    """A user's reward on the words: the share of a reply's characters that are small letters up to m."""
+
+    of_text = True
+
+    def value(self, moment: Moment) -> float:
+        text = "" if moment.ended is None else moment.ended.text
+        return sum("a" <= character <= "m" for character in text) / len(text) if text else 0.0
+
+
+def test_ppo_learns_what_to_say(tokenizer, tmp_path: Path) -> None:
+    """The decision is left as it is; what is said changes, because the reply's tokens are credited."""
+    reward = Reward([("low", 1.0, LowLetters())])
+    wordy = {"decision_coef": 0.0, "content_coef": 1.0, "epochs": 6, "learning_rate": 1e-2}
+    curve = reinforced(tiny_model(tokenizer), tokenizer, reward, tmp_path, **wordy)
+    assert np.mean(curve[-2:]) > 1.25 * curve[0]

@@ -151,8 +151,14 @@ def test_episodes_beyond_the_size_limit_are_named_not_embedded(tmp_path: Path, m
     assert "one stream &lt;1&gt;: left out" in page
 
 
-def test_a_failed_write_keeps_the_old_report(tmp_path: Path) -> None:
+def test_a_failed_write_keeps_the_old_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = written(tmp_path, data(episodes=[]))
-    with pytest.raises(OSError, match="No such file"):
-        write_report(tmp_path / "missing" / "report.html", data(episodes=[]))
+
+    def refused(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "replace", refused)
+    with pytest.raises(OSError, match=r"report\.html"):
+        write_report(tmp_path / "report.html", data(title="a new one", episodes=[]))
     assert (tmp_path / "report.html").read_text(encoding="utf-8") == before
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
