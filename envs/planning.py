@@ -19,7 +19,7 @@ MOST_FOREGROUND = 8
 SHORT_S = 2.0
 _MISFITS = 3  # after so many, the scene is full
 _LOOK_AHEAD = 24
-_MOST_DRAWS = 32  # for the beds of a scene; a small library may hold nothing but what is heard already
+_MOST_DRAWS = 32  # for the beds of a scene; then a recording may come again: a small library may hold no other
 
 
 @dataclass(frozen=True)
@@ -88,9 +88,9 @@ def _with_beds(
     beds = [clip for clip in spare if clip.decision == "IGNORE" and clip.recording not in heard]
     beds = beds[: num_background + num_ambient]
     draws = 0
-    while len(beds) < num_background + num_ambient and draws < _MOST_DRAWS:
+    while len(beds) < num_background + num_ambient:
         clip, draws = source.draw(rng, "IGNORE"), draws + 1
-        if clip.recording not in heard:
+        if clip.recording not in heard or draws > _MOST_DRAWS:
             beds.append(clip)
     return ScenePlan(tuple(foreground), tuple(beds[:num_background]), tuple(beds[num_background:]), num_chunks)
 

@@ -189,8 +189,8 @@ def test_at_the_ends_of_its_share_one_decision_is_dealt(share: float, dealt: str
 @given(st.integers(0, 2**32 - 1))
 @settings(max_examples=30, deadline=None)
 def test_beds_are_never_of_a_recording_in_the_foreground(seed: int) -> None:
-    """Six recordings, each cut into clips of both decisions."""
-    clips = [recording(10 * i + j, "xa"[j % 2], f"{i}") for i in range(6) for j in range(4)]
+    """Twelve recordings, each cut into clips of both decisions; a scene has at most eight in its foreground."""
+    clips = [recording(10 * i + j, "xa"[j % 2], f"{i}") for i in range(12) for j in range(4)]
     plan = plan_scene(ClipLibrary(clips), np.random.default_rng(seed))
     heard = {clip.recording for clip in plan.foreground}
     assert not heard & {clip.recording for clip in plan.background + plan.ambient}
