@@ -2,9 +2,22 @@
 
 from gymnasium.envs.registration import register, registry
 
-if "SoundFlow/Proactive-v0" not in registry:
-    register(
-        "SoundFlow/Proactive-v0",
-        entry_point="envs.stream_env:StreamEnv",
-        vector_entry_point="envs.vector_env:StreamVectorEnv",
-    )
+ABILITY_NAMES = (
+    "VoiceChat",
+    "InstructionFollowing",
+    "AudioUnderstanding",
+    "Translation",
+    "SpeechRecognition",
+    "Proactive",
+    "EnvironmentAgent",
+    "Mixed",
+)
+
+for _name in ABILITY_NAMES:
+    if f"SoundFlow/{_name}-v0" not in registry:
+        register(
+            f"SoundFlow/{_name}-v0",
+            entry_point="envs.stream_env:StreamingAudioEnv",
+            vector_entry_point="envs.vector_env:StreamingAudioVectorEnv",
+            kwargs={"ability": _name},
+        )

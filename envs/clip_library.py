@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from envs.audio import read_audio
 from envs.errors import AudioError, ManifestError, ScenarioError, did_you_mean
-from envs.scenario import Clip, Decision
+from envs.scenario import SPEECH, Clip, Decision
 from envs.sound_classes import answer_for
 from envs.tfjp import tfjp
 
@@ -34,7 +34,6 @@ COLUMNS = (
     "source",
     "licence",
 )
-SPEECH_DOMAIN = "Speech"  # many words, one kind of sound
 LONGEST_RECORDING_S = 600.0  # a scene takes five of them; an hour would fill the memory
 _QUIETEST_PEAK = 1e-4  # -80 dBFS: what is below is not blown up to full scale
 
@@ -99,7 +98,7 @@ class ClipLibrary:
         weights = {}
         for decision, labels in self._by_decision.items():
             clips = {label: [c for group in labels[label].values() for c in group] for label in sorted(labels)}
-            spoken = {label for label, members in clips.items() if members[0].domain == SPEECH_DOMAIN}
+            spoken = {label for label, members in clips.items() if members[0].domain == SPEECH}
             odds = np.array([np.sqrt(len(c)) / (len(spoken) if label in spoken else 1) for label, c in clips.items()])
             weights[decision] = odds / odds.sum()
         return weights
@@ -247,7 +246,7 @@ def _read_recording(folder: Path, line: int, row: dict[str, str]) -> Recording:
         domain=row["domain"],
         decision=decision,
         origin=row["path"],
-        answer=answer_for(row["label"], row["caption"], row["domain"]) if decision == "RESPOND" else None,
+        answers=(answer_for(row["label"], row["caption"], row["domain"]),) if decision == "RESPOND" else (),
         recording=row["recording"],
     )
     return Recording(clip, row["speaker"], row["source"])

@@ -90,6 +90,22 @@ class Episode:
         self.step_index += 1
         return record
 
+    @property
+    def quiet_until(self) -> int:
+        """The first step at which a WAIT may do something: now while it speaks, else at a deadline or the end."""
+        if self.speaking:
+            return self.step_index
+        last = self.scenario.num_chunks - 1
+        due = min((self._matcher.next_deadline_s - self.thinking_s) / CHUNK_S, last + 1.0)
+        return max(math.floor(due) - 1, self.step_index)
+
+    def wait_quietly(self, steps: int) -> None:
+        """Take `steps` WAITs at once, all before `quiet_until`, under a reward that is 0 where nothing happens."""
+        nothing = {name: 0.0 for name, _, _ in self.reward.components}
+        self.trace.steps += [StepRecord(WAIT, (), dict(nothing)) for _ in range(steps)]
+        self.step_index += steps
+        self._now_s = max(chunk_end_s(self.step_index - 1) + self.thinking_s, self._now_s)
+
     def _effect_s(self) -> float:
         """Return when an action on the latest chunk takes effect: never before the preceding one."""
         return max(chunk_end_s(self.step_index) + self.thinking_s, self._now_s)

@@ -23,6 +23,10 @@ class ScenarioError(SoundFlowError):
     """A scenario that cannot be planned or composed from the given clips."""
 
 
+class SpeechError(SoundFlowError):
+    """Speech that cannot be made: no synthesiser, no such voice, or a text that it cannot say."""
+
+
 class ConfigError(SoundFlowError):
     """An unknown configuration key, or a value of the wrong type or range."""
 

@@ -3,6 +3,7 @@
 One to one in time order: a reply takes the earliest unanswered cue with onset <= t_reply <= deadline.
 """
 
+import math
 from collections.abc import Sequence
 
 from envs.scenario import Cue
@@ -28,6 +29,11 @@ class Matcher:
         if index is not None:
             self._open[index] = False
         return index
+
+    @property
+    def next_deadline_s(self) -> float:
+        """The earliest deadline of an unanswered cue; infinity when there is none."""
+        return min((cue.deadline_s for i, cue in enumerate(self.cues) if self._open[i]), default=math.inf)
 
     def expire(self, now_s: float) -> list[int]:
         """Close the unanswered cues whose deadline has come by `now_s`, and return their indices."""

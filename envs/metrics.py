@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.clock import CHUNK_S
-from envs.composition import GRACE_S
 from envs.errors import ScenarioError
+from envs.scenario import GRACE_S
 from envs.text_scores import helpfulness, key_fact_share
 from envs.trace import Reply, Trace
 

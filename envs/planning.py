@@ -8,7 +8,7 @@ import numpy as np
 from envs.clip_library import ClipLibrary
 from envs.clock import CHUNK_S
 from envs.errors import ScenarioError
-from envs.scenario import Clip, Decision
+from envs.scenario import SPEECH, Clip, Decision
 from envs.sources import ClipSource
 
 SILENT_SCENES = 0.15  # share of scenes in which nothing deserves a reply
@@ -30,6 +30,13 @@ class ScenePlan:
     background: tuple[Clip, ...]
     ambient: tuple[Clip, ...]
     num_chunks: int
+    gaps_s: tuple[float, ...] = ()  # of quiet before each foreground clip; empty: drawn by composition
+    instruction: str = ""  # what the user asked for, where it is said in the stream
+
+
+def heard_s(clip: Clip) -> float:
+    """Return how many seconds of a clip a scene takes: all of what is said, at most five of any other sound."""
+    return clip.seconds if clip.domain == SPEECH else min(clip.seconds, LONGEST_CLIP_S)
 
 
 def plan_scene(

@@ -43,6 +43,8 @@ class RewardComponent(Protocol):
     """One reason to reward or punish.
 
     One that judges a reply's words sets `of_text = True`: PPO then credits the words, and not the decision alone.
+    One that gives 0 whenever the agent is silent and no cue is missed may say so with `eventful = True`: where all
+    components do, the batched environment leaves such steps out, and is faster.
     """
 
     def value(self, moment: Moment) -> float:
@@ -51,6 +53,8 @@ class RewardComponent(Protocol):
 
 class Latency:
     """A reply matches a cue: urgency * (1 - (t - ready) / (deadline - ready)), clipped to [0, 1]."""
+
+    eventful = True
 
     def value(self, moment: Moment) -> float:
         """Reward a reply that starts now."""
@@ -65,6 +69,7 @@ class Helpfulness:
     """A matched reply ends: its text against the references, in [0, 1]."""
 
     of_text = True
+    eventful = True
 
     def value(self, moment: Moment) -> float:
         """Score a reply that ends now."""
@@ -77,6 +82,8 @@ class Helpfulness:
 class FalseAlarm:
     """A reply matches no cue: -1."""
 
+    eventful = True
+
     def value(self, moment: Moment) -> float:
         """Punish a reply that starts now without a cause."""
         return -1.0 if moment.started is not None and moment.started.cue is None else 0.0
@@ -85,6 +92,8 @@ class FalseAlarm:
 class Miss:
     """A deadline passes unanswered: -urgency."""
 
+    eventful = True
+
     def value(self, moment: Moment) -> float:
         """Punish the cues missed now."""
         return -sum((cue.urgency for cue in moment.missed), 0.0)
@@ -92,6 +101,8 @@ class Miss:
 
 class Premature:
     """A reply begins after onset but before ready: -0.5 * (ready - t) / (ready - onset)."""
+
+    eventful = True
 
     def value(self, moment: Moment) -> float:
         """Punish a guess."""
@@ -103,6 +114,8 @@ class Premature:
 
 class Overlap:
     """Agent and user both speak in this chunk: -0.1, unless the cue being answered is urgent."""
+
+    eventful = True
 
     def __init__(self, urgent_from: float = 0.9) -> None:
         self.urgent_from = urgent_from
@@ -119,6 +132,7 @@ class Verbosity:
     """A reply ends: -0.02 for every token over the budget."""
 
     of_text = True
+    eventful = True
 
     def __init__(self, budget: int = 24, per_token: float = 0.02) -> None:
         self.budget, self.per_token = budget, per_token
@@ -133,6 +147,7 @@ class Repetition:
     """A reply ends: minus the share of its word 4-grams that are repeated."""
 
     of_text = True
+    eventful = True
 
     def value(self, moment: Moment) -> float:
         """Punish going round in circles."""
@@ -143,6 +158,8 @@ class Repetition:
 
 class InvalidAction:
     """An action that does not fit counts as a wait and costs 0.1."""
+
+    eventful = True
 
     def value(self, moment: Moment) -> float:
         """Punish nonsense."""
@@ -165,6 +182,10 @@ COMPONENTS: dict[str, Callable[..., RewardComponent]] = {
 class Reward:
     """Weighted components; what they give at a step adds up to the step's reward.
 
+    Attributes:
+        of_text: Names of the components that judge a reply's words.
+        eventful: Whether every component gives 0 where nothing happens.
+
     Raises:
         ConfigError: when two components have the same name.
     """
@@ -174,11 +195,8 @@ class Reward:
         for name, count in Counter(name for name, _, _ in components).items():
             if count > 1:
                 raise ConfigError(f"reward: component {name!r} is listed {count} times; give each its own name")
-
-    @property
-    def of_text(self) -> frozenset[str]:
-        """Names of the components that judge a reply's words."""
-        return frozenset(name for name, _, component in self.components if getattr(component, "of_text", False))
+        self.of_text = frozenset(name for name, _, part in self.components if getattr(part, "of_text", False))
+        self.eventful = all(getattr(part, "eventful", False) for _, _, part in self.components)
 
     @classmethod
     def default(cls) -> "Reward":
@@ -191,11 +209,17 @@ class Reward:
         Raises:
             ConfigError: when a component's value is no finite number.
         """
-        return {name: weight * _checked(name, component, moment) for name, weight, component in self.components}
+        rewards = {}
+        for name, weight, component in self.components:
+            value = component.value(moment)
+            if type(value) is not float or not math.isfinite(value):
+                value = _checked(name, value, moment)
+            rewards[name] = weight * value
+        return rewards
 
 
-def _checked(name: str, component: RewardComponent, moment: Moment) -> float:
-    value = component.value(moment)
+def _checked(name: str, value: Any, moment: Moment) -> float:
+    """Return what a component gave as a float; many a one gives numpy's."""
     try:
         number = float(value)
     except (TypeError, ValueError):

@@ -1,6 +1,8 @@
 """What a stream is made of: clips, events, cues, and the scenario that holds them."""
 
+import math
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -11,6 +13,10 @@ from envs.clock import CHUNK_S, CHUNK_SAMPLES, SAMPLE_RATE
 Audio = NDArray[np.float32]
 Decision = Literal["RESPOND", "IGNORE"]
 Role = Literal["foreground", "background", "ambient"]
+SPEECH = "Speech"  # the domain of words
+GRACE_S = 2.0  # from the end of a sound to its deadline
+_FRAME = 160
+_CREST = 6.0  # a peak that far above a clip's loud frames counts as its level
 
 
 @dataclass(frozen=True)
@@ -22,9 +28,12 @@ class Answer:
         key_facts: Each fact is a string of alternatives separated by ``|``; a reply states the fact when it
             contains any of them (case-insensitive, at a word's start).
         urgency: In (0, 1]; scales the latency reward and the cost of a miss.
-        criterion: Which of the paper's reasons to speak applies, "i" to "iv".
-        sub_task: distress, natural_hazard, equipment_or_fire or safety_signal.
-        evidence_s: Seconds from its onset after which a listener can know the sound.
+        criterion: Which of the paper's reasons to speak up applies, "i" to "iv"; blank where the agent was asked.
+        sub_task: Of the ability that it belongs to, such as "distress" or "single_question".
+        evidence_s: Seconds of the clip after which a listener can know what to say.
+        onset_s: Where in the clip begins what is answered.
+        due_s: Where in the clip an agent that follows the paper's timeline answers: at the latest at its end.
+        grace_s: From there to the deadline.
     """
 
     replies: tuple[str, ...]
@@ -33,13 +42,16 @@ class Answer:
     criterion: str
     sub_task: str
     evidence_s: float
+    onset_s: float = 0.0
+    due_s: float = math.inf
+    grace_s: float = GRACE_S
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A short recording or synthesised sound, 16 kHz mono.
+    """A short recording, synthesised sound or utterance, 16 kHz mono.
 
-    `answer` is given exactly when `decision` is "RESPOND".
+    There are `answers` exactly when `decision` is "RESPOND": one, or several where a clip is answered part by part.
     """
 
     audio: Audio  # [samples] in [-1, 1]
@@ -47,14 +59,23 @@ class Clip:
     caption: str
     domain: str
     decision: Decision
-    origin: str  # "foley" or the path of the recording
-    answer: Answer | None = None
+    origin: str  # "foley", the voice that speaks, or the path of the recording
+    answers: tuple[Answer, ...] = ()  # by onset
     recording: str = ""  # clips of one recording do not meet in one scene; blank: unknown, or synthesised
+    directed: bool = False  # the user speaks to the agent
 
     @property
     def seconds(self) -> float:
         """Duration in seconds."""
         return len(self.audio) / SAMPLE_RATE
+
+    @cached_property
+    def loudness(self) -> float:
+        """RMS of its loud 10 ms frames, or what its peak makes of it: a lone click is not taken for silence."""
+        frames = len(self.audio) // _FRAME
+        power = np.square(self.audio[: frames * _FRAME].reshape(-1, _FRAME)).mean(axis=1)
+        loud = float(np.sqrt(np.percentile(power, 90))) if frames else 0.0
+        return max(loud, float(np.abs(self.audio).max(initial=0.0)) / _CREST)
 
 
 @dataclass(frozen=True)

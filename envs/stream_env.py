@@ -10,7 +10,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from envs.clock import CHUNK_S, CHUNK_SAMPLES
-from envs.episode import RESPOND, TOKENS, WAIT, Episode
+from envs.episode import TOKENS, WAIT, Episode
 from envs.errors import ScenarioError
 from envs.rewards import Reward
 from envs.scenario import Scenario
@@ -22,12 +22,22 @@ MAX_ELAPSED_S = 24 * 3600.0
 SEED_RANGE = 2**31 - 1
 
 
-def default_scenarios() -> Scenarios:
-    """Return proactive scenarios from built-in foley."""
-    from envs.foley import Foley  # noqa: PLC0415 - `import envs` stays light
-    from envs.proactive import ProactiveScenarios  # noqa: PLC0415
+def default_scenarios(ability: str = "Proactive", sub_task: str | None = None) -> Scenarios:
+    """Return an ability's scenarios from built-in foley and, where somebody speaks, built-in speech.
 
-    return ProactiveScenarios(Foley())
+    Raises:
+        ScenarioError: for an unknown ability or sub-task.
+    """
+    from envs.foley import Foley  # noqa: PLC0415 - `import envs` stays light
+
+    if ability == "Proactive" and sub_task is None:
+        from envs.proactive import ProactiveScenarios  # noqa: PLC0415
+
+        return ProactiveScenarios(Foley())
+    from envs.abilities import AbilityScenarios, World  # noqa: PLC0415
+    from envs.speech.espeak import Espeak  # noqa: PLC0415
+
+    return AbilityScenarios(ability, World(Foley(), Espeak()), sub_task)
 
 
 def action_space(tokenizer: TextTokenizer, tokens_per_chunk: int) -> spaces.Dict:
@@ -75,11 +85,13 @@ def step_info(record: StepRecord) -> dict[str, Any]:
     return {"reward": dict(record.rewards), "invalid": record.invalid}
 
 
-class StreamEnv(gym.Env[dict[str, Any], dict[str, Any]]):
+class StreamingAudioEnv(gym.Env[dict[str, Any], dict[str, Any]]):
     """A stream of 400 ms chunks; the agent waits, responds, or goes on with its reply after each.
 
     Args:
-        scenarios: Makes the scenario of a seed; default: proactive scenarios from built-in foley.
+        scenarios: Makes the scenario of a seed; default: those of `ability` from built-in sounds.
+        ability: One of the seven, or "Mixed"; each registered environment names its own.
+        sub_task: Of the ability; default: all of them.
         tokenizer: Turns the ids of replies into text; default: UTF-8 bytes.
         tokens_per_chunk: K, how many tokens fit into one chunk.
         reward: The reward; default: every component with weight 1.
@@ -99,6 +111,8 @@ class StreamEnv(gym.Env[dict[str, Any], dict[str, Any]]):
         scenarios: Scenarios | None = None,
         tokenizer: TextTokenizer | None = None,
         *,
+        ability: str = "Proactive",
+        sub_task: str | None = None,
         tokens_per_chunk: int = 16,
         reward: Reward | None = None,
         thinking_s: float = 0.0,
@@ -108,7 +122,7 @@ class StreamEnv(gym.Env[dict[str, Any], dict[str, Any]]):
             known = ", ".join(self.metadata["render_modes"])
             raise ScenarioError(f"render_mode is {render_mode!r}, expected one of {known}")
         check_rates(tokens_per_chunk, thinking_s)
-        self.scenarios = default_scenarios() if scenarios is None else scenarios
+        self.scenarios = default_scenarios(ability, sub_task) if scenarios is None else scenarios
         self.tokenizer: TextTokenizer = ByteTokenizer() if tokenizer is None else tokenizer
         self.reward = Reward.default() if reward is None else reward
         self.tokens_per_chunk = tokens_per_chunk
@@ -190,7 +204,7 @@ def parse_action(action: Any, tokens_shape: tuple[int, ...]) -> tuple[NDArray[np
         if array.shape != shape or array.dtype.kind not in "iu":
             found = f"{array.dtype} of shape {array.shape}"
             raise ScenarioError(f"action[{key!r}] is {found}, expected integers of shape {shape}")
-    if not np.isin(arrays["kind"], (WAIT, RESPOND, TOKENS)).all():
+    if ((arrays["kind"] < WAIT) | (arrays["kind"] > TOKENS)).any():
         kinds = arrays["kind"].tolist()
         raise ScenarioError(f"action['kind'] is {kinds}, expected 0 (wait), 1 (respond) or 2 (tokens)")
     return arrays["kind"], arrays["tokens"]

@@ -8,7 +8,8 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from envs.episode import Episode
+from envs.clock import CHUNK_S, CHUNK_SAMPLES
+from envs.episode import WAIT, Episode
 from envs.errors import ScenarioError
 from envs.rewards import Reward
 from envs.stream_env import (
@@ -18,7 +19,6 @@ from envs.stream_env import (
     check_rates,
     default_scenarios,
     observation_space,
-    observe,
     parse_action,
 )
 from envs.tokenizer import ByteTokenizer, TextTokenizer
@@ -27,8 +27,8 @@ from envs.trace import Trace
 Batch = dict[str, NDArray[Any]]
 
 
-class StreamVectorEnv(VectorEnv[Batch, Batch, NDArray[Any]]):
-    """`num_envs` streams at once; takes the arguments of `StreamEnv`.
+class StreamingAudioVectorEnv(VectorEnv[Batch, Batch, NDArray[Any]]):
+    """`num_envs` streams at once; takes the arguments of `StreamingAudioEnv`.
 
     With `autoreset` a finished slot begins its next episode at the next step (Gymnasium's NEXT_STEP);
     without, it gives silence and zero reward, still terminated, until it is reset (DISABLED): so evaluations
@@ -40,6 +40,8 @@ class StreamVectorEnv(VectorEnv[Batch, Batch, NDArray[Any]]):
         num_envs: int,
         scenarios: Scenarios | None = None,
         *,
+        ability: str = "Proactive",
+        sub_task: str | None = None,
         tokenizer: TextTokenizer | None = None,
         tokens_per_chunk: int = 16,
         reward: Reward | None = None,
@@ -53,7 +55,7 @@ class StreamVectorEnv(VectorEnv[Batch, Batch, NDArray[Any]]):
             raise ScenarioError(f"num_envs is {num_envs}, expected at least 1")
         self.num_envs = num_envs
         check_rates(tokens_per_chunk, thinking_s)
-        self.scenarios = default_scenarios() if scenarios is None else scenarios
+        self.scenarios = default_scenarios(ability, sub_task) if scenarios is None else scenarios
         self.tokenizer: TextTokenizer = ByteTokenizer() if tokenizer is None else tokenizer
         self.reward = Reward.default() if reward is None else reward
         self.tokens_per_chunk = tokens_per_chunk
@@ -66,7 +68,24 @@ class StreamVectorEnv(VectorEnv[Batch, Batch, NDArray[Any]]):
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.generators = [np_random()[0] for _ in range(num_envs)]
-        self.episodes: list[Episode] = []
+        self._episodes: list[Episode] = []
+        self._waited = np.zeros(num_envs, np.int64)  # steps in which nothing happened, not yet told to the episodes
+        self._heard = np.zeros(num_envs, np.int64)  # chunks played of each scenario
+        self._num_chunks = np.zeros(num_envs, np.int64)
+        self._quiet_until = np.zeros(num_envs, np.int64)
+        self._speaking = np.zeros(num_envs, np.int64)
+        self._audio = [np.zeros(0, np.float32)] * num_envs
+        self._infos = {
+            "scenario_seed": np.zeros(num_envs, np.int64),
+            "instruction": np.full(num_envs, "", dtype=object),
+        }
+
+    @property
+    def episodes(self) -> list[Episode]:
+        """The episodes being played, by slot."""
+        for slot in np.flatnonzero(self._waited).tolist():
+            self._catch_up(slot)
+        return self._episodes
 
     @property
     def traces(self) -> list[Trace]:
@@ -90,14 +109,17 @@ class StreamVectorEnv(VectorEnv[Batch, Batch, NDArray[Any]]):
         chosen = self._per_slot("scenario_seeds", options.get("scenario_seeds", [None] * self.num_envs))
         wanted = self._per_slot("reset_mask", options.get("reset_mask", [True] * self.num_envs))
         mask = np.array(wanted, bool)
-        if not self.episodes and not mask.all():
+        if not self._episodes and not mask.all():
             raise ScenarioError("the first reset must reset all slots; leave out options['reset_mask']")
         fresh: dict[int, Episode] = {}
         for slot in np.flatnonzero(mask).tolist():
             if seeds[slot] is not None:
                 self.generators[slot] = np_random(int(seeds[slot]))[0]
             fresh[slot] = self._begin(slot, chosen[slot])
-        self.episodes = [fresh[i] if i in fresh else self.episodes[i] for i in range(self.num_envs)]
+        before = self.episodes
+        self._episodes = [fresh[i] if i in fresh else before[i] for i in range(self.num_envs)]
+        for slot in fresh:
+            self._look_ahead(slot)
         return self._observe(), self._scenario_infos()
 
     def step(self, actions: Batch) -> tuple[Batch, NDArray[Any], NDArray[Any], NDArray[Any], dict[str, Any]]:
@@ -114,35 +136,52 @@ class StreamVectorEnv(VectorEnv[Batch, Batch, NDArray[Any]]):
         Raises:
             ScenarioError: before the first reset, or when the actions do not fit the action space.
         """
-        if not self.episodes:
+        if not self._episodes:
             raise ScenarioError("the environment has no episodes yet; call reset() first")
         kinds, tokens = parse_action(actions, (self.num_envs, self.tokens_per_chunk))
         rewards = np.zeros(self.num_envs)
         parts = {name: np.zeros(self.num_envs) for name, _, _ in self.reward.components}
         invalid = np.zeros(self.num_envs, bool)
-        for slot, episode in enumerate(self.episodes):
-            if episode.over:
+        quiet = (kinds == WAIT) & (self._heard < self._quiet_until)
+        self._waited += quiet
+        self._heard += quiet
+        for slot in np.flatnonzero(~quiet).tolist():
+            self._catch_up(slot)
+            if self._episodes[slot].over:
                 if self.autoreset:
-                    self.episodes[slot] = self._begin(slot, None)
-                continue
-            record = episode.step(int(kinds[slot]), tokens[slot].tolist())
-            rewards[slot], invalid[slot] = record.reward, record.invalid
-            for name, value in record.rewards.items():
-                parts[name][slot] = value
-        terminated = np.array([episode.over for episode in self.episodes])
+                    self._episodes[slot] = self._begin(slot, None)
+            else:
+                record = self._episodes[slot].step(int(kinds[slot]), tokens[slot].tolist())
+                rewards[slot], invalid[slot] = record.reward, record.invalid
+                for name, value in record.rewards.items():
+                    parts[name][slot] = value
+            self._look_ahead(slot)
         return (
             self._observe(),
             rewards,
-            terminated,
+            self._heard >= self._num_chunks,
             np.zeros(self.num_envs, bool),
             {"reward": parts, "invalid": invalid, **self._scenario_infos()},
         )
 
+    def _catch_up(self, slot: int) -> None:
+        """Tell an episode of the steps in which nothing happened."""
+        if self._waited[slot]:
+            self._episodes[slot].wait_quietly(int(self._waited[slot]))
+            self._waited[slot] = 0
+
+    def _look_ahead(self, slot: int) -> None:
+        """Note where an episode stands, and until when a WAIT cannot do anything in it."""
+        episode = self._episodes[slot]
+        self._heard[slot], self._num_chunks[slot] = episode.step_index, episode.scenario.num_chunks
+        self._speaking[slot] = episode.speaking
+        self._quiet_until[slot] = episode.quiet_until if self.reward.eventful and not episode.over else 0
+        self._audio[slot] = episode.scenario.audio
+        self._infos["scenario_seed"][slot] = episode.scenario.seed
+        self._infos["instruction"][slot] = episode.scenario.instruction
+
     def _scenario_infos(self) -> dict[str, Any]:
-        return {
-            "scenario_seed": np.array([e.scenario.seed for e in self.episodes]),
-            "instruction": np.array([e.scenario.instruction for e in self.episodes], dtype=object),
-        }
+        return {name: values.copy() for name, values in self._infos.items()}
 
     def _begin(self, slot: int, scenario_seed: int | None) -> Episode:
         if scenario_seed is None:
@@ -155,5 +194,12 @@ class StreamVectorEnv(VectorEnv[Batch, Batch, NDArray[Any]]):
         return list(values)
 
     def _observe(self) -> Batch:
-        observations = [observe(episode) for episode in self.episodes]
-        return {key: np.stack([o[key] for o in observations]) for key in observations[0]}
+        audio = np.empty((self.num_envs, CHUNK_SAMPLES), np.float32)
+        for chunk, source, first in zip(audio, self._audio, (self._heard * CHUNK_SAMPLES).tolist(), strict=True):
+            chunk[:] = source[first : first + CHUNK_SAMPLES] if first < len(source) else 0.0  # silence after the last
+        elapsed = np.minimum(self._heard + 1, self._num_chunks) * CHUNK_S
+        return {
+            "audio": audio,
+            "speaking": self._speaking.copy(),
+            "elapsed": elapsed.astype(np.float32).reshape(-1, 1),
+        }

@@ -17,7 +17,7 @@ from envs.episode import RESPOND, TOKENS, WAIT
 from envs.errors import ScenarioError
 from envs.log_mel import CHUNK_FRAMES, CONTEXT_SAMPLES, N_MELS, LogMel, log_mel
 from envs.scenario import Audio
-from envs.stream_env import StreamEnv
+from envs.stream_env import StreamingAudioEnv
 from envs.trace_files import write_trace
 
 Observation = dict[str, Any]
@@ -25,14 +25,14 @@ Action = dict[str, Any]
 CANNED_REPLY = "I hear something. Please check on it."
 
 
-def stream_of(env: gym.Env[Any, Any]) -> StreamEnv:
+def stream_of(env: gym.Env[Any, Any]) -> StreamingAudioEnv:
     """Return the stream environment under any wrappers.
 
     Raises:
         ScenarioError: when there is another environment under them.
     """
     stream = env.unwrapped
-    if not isinstance(stream, StreamEnv):
+    if not isinstance(stream, StreamingAudioEnv):
         raise ScenarioError(f"{env} is no stream environment; make one by gym.make('envs:SoundFlow/...')")
     return stream
 

@@ -79,6 +79,10 @@ def _parser() -> argparse.ArgumentParser:
     listen.add_argument("--policy", type=Path, default=Path("runs/quickstart/policy"), help="default: %(default)s")
     listen.add_argument("--json", action="store_true", help="print one JSON object a line")
     listen.set_defaults(command=_listen)
+    bench = commands.add_parser("bench", help="measure how fast a part is, on this machine")
+    bench.add_argument("part", choices=["world"], help="world: composing streams and stepping environments")
+    bench.add_argument("--json", action="store_true", help="print one JSON object")
+    bench.set_defaults(command=_bench)
     return parser
 
 
@@ -121,6 +125,16 @@ def _listen(options: argparse.Namespace) -> None:
     from trainers.listen import listen  # noqa: PLC0415 - heavy
 
     listen(options.file, options.policy, sys.stdout, options.json)
+
+
+def _bench(options: argparse.Namespace) -> None:
+    from envs.benchmark import bench_world  # noqa: PLC0415 - heavy
+
+    numbers = bench_world()
+    if options.json:
+        print(json.dumps({name: round(value, 1) for name, value in numbers.items()}, indent=2))
+    else:
+        print("\n".join(f"{name:24s} {value:12,.0f}" for name, value in numbers.items()))
 
 
 def _seed(text: str) -> int:

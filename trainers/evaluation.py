@@ -13,7 +13,7 @@ from envs.rewards import Reward
 from envs.scenario import Scenario
 from envs.tokenizer import TextTokenizer
 from envs.trace import Trace
-from envs.vector_env import StreamVectorEnv
+from envs.vector_env import StreamingAudioVectorEnv
 from policies.base import Policy
 from policies.lalm_policy import load_policy
 
@@ -32,7 +32,7 @@ def play(
     progress: Progress = lambda _: None,
 ) -> list[Trace]:
     """Play one episode for each seed, `num_slots` at a time, and return their traces in the order of `seeds`."""
-    env = StreamVectorEnv(
+    env = StreamingAudioVectorEnv(
         num_slots,
         scenarios=scenarios,
         tokenizer=tokenizer,

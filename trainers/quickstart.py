@@ -146,8 +146,9 @@ def _texts(library: ClipLibrary | None) -> tuple[list[str], list[str]]:
     """Return the captions of all sounds, and the replies to those that deserve one."""
     clips = [] if library is None else [recording.clip for recording in library.recordings]
     captions = [sound.caption for sound in SOUND_CLASSES.values()] + sorted({clip.caption for clip in clips})
-    answers = [sound.answer for sound in SOUND_CLASSES.values()] + [clip.answer for clip in clips]
-    replies = dict.fromkeys(reply for answer in answers if answer is not None for reply in answer.replies)
+    answers = [sound.answer for sound in SOUND_CLASSES.values() if sound.answer is not None]
+    answers += [answer for clip in clips for answer in clip.answers]
+    replies = dict.fromkeys(reply for answer in answers for reply in answer.replies)
     return captions, list(replies)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from envs.rewards import Reward
 from envs.scenario import Scenario
 from envs.trace import StepRecord, Trace
-from envs.vector_env import StreamVectorEnv
+from envs.vector_env import StreamingAudioVectorEnv
 from policies.lalm_policy import LALMPolicy
 from policies.modeling_lalm import LALM
 from policies.sequences import Turn
@@ -100,7 +100,7 @@ def collect(
 ) -> list[Rollout]:
     """Play one episode for each seed with sampled decisions and tokens, all in one batch."""
     policy = LALMPolicy(model, tokenizer, len(seeds), Sampling(None, 1.0, sampling_seed))
-    env = StreamVectorEnv(
+    env = StreamingAudioVectorEnv(
         len(seeds),
         scenarios=scenarios,
         tokenizer=tokenizer,

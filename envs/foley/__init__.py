@@ -76,5 +76,5 @@ class Foley:
             domain=sound.domain,
             decision=sound.decision,
             origin="foley",
-            answer=sound.answer,
+            answers=() if sound.answer is None else (sound.answer,),
         )

@@ -47,11 +47,11 @@ def test_a_folder_becomes_clips(tmp_path: Path) -> None:
     assert len(library) == 3
     assert library.labels == ("alarm", "digit_1", "dog")
     alarm = library.draw(np.random.default_rng(0), "RESPOND")
-    assert alarm.answer is not None
+    assert len(alarm.answers) == 1
     assert (alarm.origin, alarm.recording) == ("a.wav", "r1")
     assert np.abs(alarm.audio).max() == 1
     blank = library.draw(np.random.default_rng(0), "IGNORE", "digit_1")  # nobody asked for a reply
-    assert (blank.decision, blank.answer) == ("IGNORE", None)
+    assert (blank.decision, blank.answers) == ("IGNORE", ())
     with pytest.raises(ScenarioError, match="did you mean 'dog'"):
         library.draw(np.random.default_rng(0), "IGNORE", "dig")
 
@@ -117,7 +117,7 @@ def recording(index: int, label: str, group: str = "", speaker: str = "", source
         "Test",
         "RESPOND" if respond else "IGNORE",
         f"{index}",
-        ANSWER if respond else None,
+        (ANSWER,) if respond else (),
         group,
     )
     return Recording(clip, speaker, source)

@@ -8,7 +8,7 @@ TWIN = """
 import hashlib, json, sys
 sys.path.insert(0, sys.argv[1])
 from beeps import beeps
-from envs.stream_env import StreamEnv
+from envs.stream_env import StreamingAudioEnv
 
 def play(env, steps, digest):
     env.action_space.seed(0)
@@ -24,8 +24,8 @@ def play(env, steps, digest):
             observation, info = env.reset()
 
 digest = hashlib.sha256()
-play(StreamEnv(beeps), 10_000, digest)
-play(StreamEnv(), 150, digest)  # foley scenarios, composed from nothing
+play(StreamingAudioEnv(beeps), 10_000, digest)
+play(StreamingAudioEnv(), 150, digest)  # foley scenarios, composed from nothing
 print(digest.hexdigest())
 """
 

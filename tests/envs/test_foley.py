@@ -154,7 +154,7 @@ def test_foley_draws_clips_of_the_decision() -> None:
         clips = [foley.draw(rng, decision) for _ in range(12)]
         assert {clip.decision for clip in clips} == {decision}
         assert len({clip.label for clip in clips}) > 4
-        assert all((clip.answer is not None) == (decision == "RESPOND") for clip in clips)
+        assert all(bool(clip.answers) == (decision == "RESPOND") for clip in clips)
         assert all(clip.origin == "foley" for clip in clips)
     assert foley.draw(rng, "RESPOND", "siren").label == "siren"
 

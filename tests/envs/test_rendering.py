@@ -5,7 +5,7 @@ from beeps import beeps, cue, event, scenario
 from envs.episode import RESPOND, TOKENS, WAIT, Episode
 from envs.rendering import draw_trace, figure_svg, render_ansi, render_trace
 from envs.rewards import Reward
-from envs.stream_env import StreamEnv
+from envs.stream_env import StreamingAudioEnv
 from envs.tokenizer import ByteTokenizer
 
 CUES = (cue(1.0, 1.4, 3.0),)
@@ -65,7 +65,7 @@ def test_text(played):
 
 @pytest.mark.parametrize("steps", [0, 1])
 def test_an_episode_that_has_just_begun_can_be_drawn(steps):
-    env = StreamEnv(beeps, render_mode="rgb_array")
+    env = StreamingAudioEnv(beeps, render_mode="rgb_array")
     env.reset(seed=0)
     for _ in range(steps):
         env.step({"kind": RESPOND, "tokens": np.zeros(16, int)})
@@ -73,7 +73,7 @@ def test_an_episode_that_has_just_begun_can_be_drawn(steps):
 
 
 def test_human_mode_prints_every_step(capsys):
-    env = StreamEnv(beeps, render_mode="human")
+    env = StreamingAudioEnv(beeps, render_mode="human")
     env.reset(seed=0)
     env.step({"kind": WAIT, "tokens": np.zeros(16, int)})
     assert "agent  ." in capsys.readouterr().out

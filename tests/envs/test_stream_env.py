@@ -11,7 +11,7 @@ from gymnasium.wrappers import TimeLimit
 
 from envs.episode import RESPOND, TOKENS, WAIT
 from envs.errors import ScenarioError
-from envs.stream_env import StreamEnv
+from envs.stream_env import StreamingAudioEnv
 from envs.tokenizer import ByteTokenizer
 
 K = 16
@@ -26,14 +26,14 @@ def action(kind, ids=()):
 
 @pytest.fixture
 def env():
-    return StreamEnv(beeps)
+    return StreamingAudioEnv(beeps)
 
 
 @pytest.mark.parametrize("render_mode", [None, "ansi"])
 def test_gymnasiums_checker_has_no_complaint(render_mode):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        check_env(StreamEnv(beeps, render_mode=render_mode), skip_render_check=True)
+        check_env(StreamingAudioEnv(beeps, render_mode=render_mode), skip_render_check=True)
 
 
 def test_gymnasiums_checker_has_no_complaint_about_the_registered_environment():
@@ -82,7 +82,7 @@ def test_an_answer_in_time_earns_latency_and_helpfulness(env):
 
 
 def test_a_time_limit_truncates_and_the_scenario_terminates():
-    env = TimeLimit(StreamEnv(beeps), max_episode_steps=3)
+    env = TimeLimit(StreamingAudioEnv(beeps), max_episode_steps=3)
     env.reset(seed=0)
     ends = [env.step(action(WAIT))[2:4] for _ in range(3)]
     assert ends == [(False, False), (False, False), (False, True)]
@@ -122,11 +122,11 @@ def test_order_and_arguments_are_checked(env):
     with pytest.raises(ScenarioError, match="played out"):
         env.step(action(WAIT))
     with pytest.raises(ScenarioError, match="tokens_per_chunk is 0"):
-        StreamEnv(beeps, tokens_per_chunk=0)
+        StreamingAudioEnv(beeps, tokens_per_chunk=0)
     with pytest.raises(ScenarioError, match="thinking_s is -1"):
-        StreamEnv(beeps, thinking_s=-1.0)
+        StreamingAudioEnv(beeps, thinking_s=-1.0)
     with pytest.raises(ScenarioError, match="render_mode is 'movie', expected one of"):
-        StreamEnv(beeps, render_mode="movie")
+        StreamingAudioEnv(beeps, render_mode="movie")
 
 
 def test_importing_envs_is_light():

@@ -5,8 +5,10 @@ from beeps import beeps
 from gymnasium.vector import AutoresetMode
 
 from envs.errors import ScenarioError
-from envs.stream_env import StreamEnv
-from envs.vector_env import StreamVectorEnv
+from envs.rewards import Reward
+from envs.stream_env import StreamingAudioEnv
+from envs.tokenizer import ByteTokenizer
+from envs.vector_env import StreamingAudioVectorEnv
 
 K = 4
 
@@ -25,8 +27,8 @@ def test_made_by_its_name_without_processes():
 
 def test_a_slot_is_a_single_environment_byte_for_byte():
     slots, steps = 3, 40
-    batch = StreamVectorEnv(slots, beeps, tokens_per_chunk=K)
-    alone = [StreamEnv(beeps, tokens_per_chunk=K) for _ in range(slots)]
+    batch = StreamingAudioVectorEnv(slots, beeps, tokens_per_chunk=K)
+    alone = [StreamingAudioEnv(beeps, tokens_per_chunk=K) for _ in range(slots)]
     batch.action_space.seed(0)
     seen, _ = batch.reset(seed=11)
     expected = [env.reset(seed=11 + i)[0] for i, env in enumerate(alone)]
@@ -50,8 +52,39 @@ def test_a_slot_is_a_single_environment_byte_for_byte():
             assert infos["scenario_seed"][i] == env.trace.seed
 
 
+class Talkative:
+    """A user's component that gives something in every step, and does not call itself eventful."""
+
+    def value(self, moment):
+        return 0.125
+
+
+@pytest.mark.parametrize("parts", [(), (("talk", 1.0, Talkative()),)], ids=["eventful", "a user's own"])
+def test_steps_in_which_nothing_happens_are_steps_all_the_same(parts):
+    """An agent that waits nearly always is told, step for step, what a single environment tells."""
+    reward = Reward([*Reward.default().components, *parts])
+    batch = StreamingAudioVectorEnv(3, beeps, tokens_per_chunk=K, reward=reward)
+    alone = [StreamingAudioEnv(beeps, tokens_per_chunk=K, reward=reward) for _ in range(3)]
+    seen, _ = batch.reset(seed=5)
+    expected, over = [env.reset(seed=5 + i)[0] for i, env in enumerate(alone)], [False] * 3
+    rng = np.random.default_rng(0)
+    for _ in range(120):
+        assert all(seen[key][i].tobytes() == expected[i][key].tobytes() for i in range(3) for key in seen)
+        kinds = rng.choice(3, 3, p=(0.9, 0.07, 0.03))
+        tokens = np.full((3, K), ByteTokenizer.end_id)
+        seen, rewards, terminated, _, infos = batch.step({"kind": kinds, "tokens": tokens})
+        for i, env in enumerate(alone):
+            if over[i]:
+                expected[i], over[i] = env.reset()[0], False
+                continue
+            expected[i], earned, over[i], _, info = env.step({"kind": kinds[i], "tokens": tokens[i]})
+            assert (rewards[i], terminated[i]) == (earned, over[i])
+            assert {name: part[i] for name, part in infos["reward"].items()} == info["reward"]
+    assert [trace == env.trace for trace, env in zip(batch.traces, alone, strict=True)] == [True] * 3
+
+
 def test_without_autoreset_finished_slots_are_silent_until_they_are_reset():
-    env = StreamVectorEnv(2, beeps, tokens_per_chunk=K, autoreset=False)
+    env = StreamingAudioVectorEnv(2, beeps, tokens_per_chunk=K, autoreset=False)
     assert env.metadata["autoreset_mode"] == AutoresetMode.DISABLED
     short, long = sorted(range(20), key=lambda s: beeps(s).num_chunks)[::19]
     env.reset(options={"scenario_seeds": [short, long]})
@@ -70,13 +103,13 @@ def test_without_autoreset_finished_slots_are_silent_until_they_are_reset():
 
 
 def test_seeds_may_be_given_by_slot():
-    env = StreamVectorEnv(3, beeps)
+    env = StreamingAudioVectorEnv(3, beeps)
     first, listed = env.reset(seed=4)[1]["scenario_seed"], env.reset(seed=[4, 5, 6])[1]["scenario_seed"]
     assert first.tolist() == listed.tolist()
 
 
 def test_bad_arguments_are_named():
-    env = StreamVectorEnv(2, beeps, tokens_per_chunk=K)
+    env = StreamingAudioVectorEnv(2, beeps, tokens_per_chunk=K)
     with pytest.raises(ScenarioError, match=r"call reset\(\) first"):
         env.step(env.action_space.sample())
     with pytest.raises(ScenarioError, match="first reset must reset all slots"):
@@ -87,6 +120,6 @@ def test_bad_arguments_are_named():
     with pytest.raises(ScenarioError, match=r"of shape \(4,\), expected integers of shape \(2, 4\)"):
         env.step({"kind": np.zeros(2, int), "tokens": np.zeros(K, int)})
     with pytest.raises(ScenarioError, match="num_envs is 0"):
-        StreamVectorEnv(0, beeps)
+        StreamingAudioVectorEnv(0, beeps)
     with pytest.raises(ScenarioError, match="does not render"):
-        StreamVectorEnv(1, beeps, render_mode="rgb_array")
+        StreamingAudioVectorEnv(1, beeps, render_mode="rgb_array")

@@ -1,0 +1,152 @@
+"""What scenes are made of, and the few moves that all abilities plan them with."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+import numpy as np
+
+from envs.clock import CHUNK_S
+from envs.planning import ScenePlan
+from envs.scenario import SPEECH, Answer, Clip
+from envs.sources import ClipSource
+from envs.speech.utterance import SpeechSource, Utterance, Voice
+
+REPLY_S = 2.4  # of quiet after a question: the agent's turn
+T = TypeVar("T")
+ANSWER_GRACE_S = 3.0  # from the end of a question to its deadline
+LAST_WORD_S = ANSWER_GRACE_S + 0.2  # room for the last deadline of a scene
+URGENCY = 0.5  # of an answer in a talk: to be late is a pity and no danger
+
+
+@dataclass(frozen=True)
+class World:
+    """Where sounds and speech come from."""
+
+    sounds: ClipSource
+    speech: SpeechSource
+
+
+@dataclass
+class Scene:
+    """A scene being planned: what is heard one after another, with the quiet before each, and what lies under it."""
+
+    clips: list[Clip] = field(default_factory=list)
+    gaps_s: list[float] = field(default_factory=list)
+    background: list[Clip] = field(default_factory=list)
+    ambient: list[Clip] = field(default_factory=list)
+    instruction: str = ""
+
+    def add(self, clip: Clip, gap_s: float) -> None:
+        """Let a clip follow after `gap_s` seconds."""
+        self.clips.append(clip)
+        self.gaps_s.append(gap_s)
+
+    def follow_with(self, other: "Scene") -> None:
+        """Let another scene's clips follow, over its beds and under its instruction."""
+        self.clips += other.clips
+        self.gaps_s += other.gaps_s
+        self.background += other.background
+        self.ambient += other.ambient
+        self.instruction = f"{self.instruction} {other.instruction}".strip()
+
+    @property
+    def seconds(self) -> float:
+        """Length so far."""
+        return sum(clip.seconds for clip in self.clips) + sum(self.gaps_s)
+
+    def plan(self, tail_s: float) -> ScenePlan:
+        """Return the plan of the scene, with `tail_s` seconds after its last clip."""
+        chunks = math.ceil((self.seconds + tail_s) / CHUNK_S)
+        return ScenePlan(
+            tuple(self.clips), tuple(self.background), tuple(self.ambient), chunks, tuple(self.gaps_s), self.instruction
+        )
+
+
+SubTask = Callable[[np.random.Generator, World, Scene], None]  # adds its turns to a scene
+
+
+@dataclass(frozen=True)
+class Ability:
+    """A kind of task, with the sub-tasks it is made of."""
+
+    name: str
+    sub_tasks: dict[str, SubTask]
+
+
+def spoken(utterance: Utterance, *answers: Answer, directed: bool = True) -> Clip:
+    """Return an utterance as a clip; `directed`: the user speaks to the agent, and not to somebody else."""
+    return Clip(
+        audio=utterance.audio,
+        label="speech",
+        caption=f'a person says: "{utterance.text}"',
+        domain=SPEECH,
+        decision="RESPOND" if answers else "IGNORE",
+        origin=utterance.speaker,
+        answers=answers,
+        directed=directed,
+    )
+
+
+def reply_to(
+    seconds: float, replies: Sequence[str], facts: Sequence[str], sub_task: str, grace_s: float = ANSWER_GRACE_S
+) -> Answer:
+    """Return the answer that is due when `seconds` of a clip have been heard, which is when it can be known."""
+    return Answer(
+        replies=tuple(replies),
+        key_facts=tuple(facts),
+        urgency=URGENCY,
+        criterion="",
+        sub_task=sub_task,
+        evidence_s=seconds,
+        grace_s=grace_s,
+    )
+
+
+def say(
+    scene: Scene,
+    world: World,
+    voice: Voice,
+    text: str,
+    replies: Sequence[str] = (),
+    facts: Sequence[str] = (),
+    *,
+    sub_task: str,
+    gap_s: float = REPLY_S,
+) -> None:
+    """Let the user say something after `gap_s`, which deserves one of `replies`, or nothing."""
+    utterance = world.speech.say(text, voice)
+    answers = [reply_to(utterance.seconds, replies, facts, sub_task)] if replies else []
+    scene.add(spoken(utterance, *answers), gap_s)
+
+
+def silent(clip: Clip) -> Clip:
+    """Return a sound that deserves no word here, whatever it deserves elsewhere."""
+    return replace(clip, decision="IGNORE", answers=())
+
+
+def answered(clip: Clip, replies: Sequence[str], facts: Sequence[str], sub_task: str) -> Clip:
+    """Return a sound that deserves these replies here: as soon as it can be known, and at the latest soon after it."""
+    evidence_s = clip.answers[0].evidence_s if clip.answers else min(1.2, clip.seconds)
+    return replace(clip, decision="RESPOND", answers=(reply_to(evidence_s, replies, facts, sub_task, 2.0),))
+
+
+def draw_sound(rng: np.random.Generator, world: World, without: Sequence[str] = ()) -> Clip:
+    """Draw a foreground sound of any kind whose label is none of `without`."""
+    for _ in range(64):
+        clip = world.sounds.draw(rng, "RESPOND" if rng.random() < 0.4 else "IGNORE")
+        if clip.label not in without:
+            return clip
+    return clip
+
+
+def name_of(clip: Clip) -> str:
+    """Return what a sound may be called, as a key fact: the beginnings of its label's and caption's words."""
+    words = [*clip.label.split("_"), *clip.caption.split()]
+    return "|".join(dict.fromkeys(word[:4].lower() for word in words if len(word) > 3))
+
+
+def pick(rng: np.random.Generator, items: Sequence[T]) -> T:
+    """Draw one of several."""
+    return items[int(rng.integers(len(items)))]
