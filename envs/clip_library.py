@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.audio import read_audio
+from envs.corpora import read_layout
 from envs.errors import AudioError, ManifestError, ScenarioError, did_you_mean
 from envs.scenario import SPEECH, Clip, Decision
 from envs.sound_classes import answer_for
@@ -60,14 +61,22 @@ class ClipLibrary:
         self.recordings = tuple(recordings)
 
     @classmethod
-    def from_folder(cls, folder: Path) -> "ClipLibrary":
-        """Read `folder/manifest.csv` and every clip it names.
+    def from_folder(cls, folder: Path, layout: str = "manifest") -> "ClipLibrary":
+        """Read every clip that `folder/manifest.csv` names, or a published corpus in its own layout.
+
+        Args:
+            folder: Where the manifest, or the corpus, lies.
+            layout: "manifest", or one of `envs.corpora.LAYOUTS`.
 
         Raises:
             ManifestError: when the folder or manifest is missing, lacks a column, or a row cannot be used.
             AudioError: when a clip cannot be used; none is ever skipped.
         """
-        rows = _read_manifest(folder)
+        if layout == "manifest":
+            rows = _read_manifest(folder)
+        else:
+            rows = read_layout(folder, layout)
+            _check_rows(folder, folder, rows)
         with ThreadPoolExecutor(4) as pool:
             return cls(list(pool.map(lambda row: _read_recording(folder, *row), rows)))
 
