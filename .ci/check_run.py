@@ -33,7 +33,8 @@ def check_run(run: Path) -> None:
             for name, metric in metrics.items():
                 assert set(metric) == {"value", "count", "low", "high"}, f"{suite}, {policy}, {name}"
         assert document[suite]["silent"]["trigger_recall"]["value"] == 0.0
-        assert document[suite]["always"]["trigger_recall"]["value"] > 0.5
+        recall = document[suite]["always"]["trigger_recall"]
+        assert recall["value"] > 0.5 or recall["count"] == 0, f"{suite}: one that always speaks answers nothing"
     seconds = document["seconds"]
     assert math.isclose(seconds["total"], sum(v for k, v in seconds.items() if k != "total"), rel_tol=0.2, abs_tol=5)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from envs.clip_library import ClipLibrary
-from envs.clock import CHUNK_S
+from envs.clock import CHUNK_S, chunks_to_cover
 from envs.errors import ScenarioError
 from envs.scenario import SPEECH, Clip, Decision
 from envs.sources import ClipSource
@@ -124,8 +124,9 @@ def deal(
     waiting = _interleave(respond, ignore, respond_share, rng)[::-1]
     plans = []
     while waiting:
-        num_chunks = int(rng.integers(chunks[0], chunks[1] + 1))
         scene: list[Clip] = [waiting.pop()]
+        least = chunks_to_cover(heard_s(scene[0]) + MEAN_GAP_S + TAIL_S)  # every clip is heard, however short scenes are
+        num_chunks = max(int(rng.integers(chunks[0], chunks[1] + 1)), least)
         room_s = num_chunks * CHUNK_S - TAIL_S - scene[0].seconds - MEAN_GAP_S
         while len(scene) < MOST_FOREGROUND and (place := _next_fit(waiting, scene, room_s)) is not None:
             scene.append(waiting.pop(place))

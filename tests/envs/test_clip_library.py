@@ -2,6 +2,7 @@
 
 import csv
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -184,6 +185,13 @@ def test_at_the_ends_of_its_share_one_decision_is_dealt(share: float, dealt: str
     assert {clip.decision for plan in plans for clip in plan.foreground} == {dealt}
     with pytest.raises(ScenarioError, match="no clip may stand in the foreground"):
         deal(ClipLibrary(clips[:6]), 0, respond_share=1.0)
+
+
+def test_a_clip_longer_than_the_scenes_asked_for_is_dealt_all_the_same() -> None:
+    long = [replace(recording(i, "xa"[i % 2], f"{i}").clip, audio=np.full(70_000, 0.5, np.float32)) for i in range(4)]
+    plans = deal(ClipLibrary([Recording(clip, "", "s") for clip in long]), 0, chunks=(14, 16))
+    scenarios = DealtScenarios(plans)
+    assert sum(e.role == "foreground" for i in range(len(plans)) for e in scenarios(i).events) >= 4
 
 
 @given(st.integers(0, 2**32 - 1))
