@@ -125,9 +125,7 @@ def deal(
     plans = []
     while waiting:
         scene: list[Clip] = [waiting.pop()]
-        least = chunks_to_cover(
-            heard_s(scene[0]) + MEAN_GAP_S + TAIL_S
-        )
+        least = chunks_to_cover(heard_s(scene[0]) + MEAN_GAP_S + TAIL_S)
         num_chunks = max(int(rng.integers(chunks[0], chunks[1] + 1)), least)
         room_s = num_chunks * CHUNK_S - TAIL_S - scene[0].seconds - MEAN_GAP_S
         while len(scene) < MOST_FOREGROUND and (place := _next_fit(waiting, scene, room_s)) is not None:
