@@ -1,9 +1,11 @@
 """Compose many scenarios at once, in worker processes, in the order of their seeds."""
 
 import multiprocessing
+import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
 
 from envs.scenario import Scenario
 
@@ -30,11 +32,28 @@ def compose_all(scenarios: Callable[[int], Scenario], wanted: Sequence[int], wor
     blocks = (wanted[i : i + _BLOCK] for i in range(0, len(wanted), _BLOCK))
     with ProcessPoolExecutor(workers, context, _begin, (scenarios,)) as pool:
         for block in blocks:
-            ahead.append(pool.submit(_compose, block))
+            with _children_not_interrupted():
+                ahead.append(pool.submit(_compose, block))
             if len(ahead) > 2 * workers:
                 yield from ahead.popleft().result()
         while ahead:
             yield from ahead.popleft().result()
+
+
+@contextmanager
+def _children_not_interrupted() -> Iterator[None]:
+    """Begin processes that Ctrl-C does not reach: one that died of it in the middle of its queue would hang the pool.
+
+    A blocked signal is inherited; this process gets it as soon as it is unblocked.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # not on Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class Composed:

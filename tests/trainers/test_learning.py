@@ -1,5 +1,8 @@
 """What training rests on: credit, layout of supervised streams, and that both losses really learn."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -151,6 +154,36 @@ def test_workers_compose_the_same_bytes_in_order() -> None:
     for a, b in zip(alone, pooled, strict=True):
         assert a.audio.tobytes() == b.audio.tobytes()
         assert a.cues == b.cues
+
+
+INTERRUPTED = """
+import os, signal
+from envs.foley import Foley
+from envs.proactive import ProactiveScenarios
+from trainers.scenes import compose_all
+
+if __name__ == "__main__":
+    try:
+        for scenario in compose_all(ProactiveScenarios(Foley(), 0.4, (20, 24)), range(400), 2):
+            os.killpg(0, signal.SIGINT)  # what a terminal does at Ctrl-C: the workers get it, too
+    except KeyboardInterrupt:
+        print("interrupted")
+"""
+
+
+def test_ctrl_c_ends_composing_without_a_word_from_the_workers(tmp_path: Path) -> None:
+    """A worker that died in the middle of its queue left the run hanging for ever."""
+    (tmp_path / "interrupted.py").write_text(INTERRUPTED)
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "interrupted.py")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        start_new_session=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    assert (done.stdout.strip(), done.stderr, done.returncode) == ("interrupted", "", 0)
 
 
 def test_dual_loss_learns_one_batch(tokenizer) -> None:
