@@ -11,6 +11,7 @@ from envs.errors import ScenarioError
 from envs.scenario import SPEECH, Clip, Decision
 from envs.sources import ClipSource
 
+RESPOND_SHARE = 0.4  # of the foreground sounds
 SILENT_SCENES = 0.15  # share of scenes in which nothing deserves a reply
 LONGEST_CLIP_S = 5.0
 TAIL_S = 2.4  # room for the last deadline
@@ -43,7 +44,7 @@ def plan_scene(
     source: ClipSource,
     rng: np.random.Generator,
     *,
-    respond_share: float = 0.4,
+    respond_share: float = RESPOND_SHARE,
     chunks: tuple[int, int] = (40, 60),
 ) -> ScenePlan:
     """Plan one scene of `chunks` (least, most) chunks.
@@ -103,7 +104,7 @@ def _with_beds(
 
 
 def deal(
-    library: ClipLibrary, seed: int, *, respond_share: float = 0.4, chunks: tuple[int, int] = (40, 60)
+    library: ClipLibrary, seed: int, *, respond_share: float = RESPOND_SHARE, chunks: tuple[int, int] = (40, 60)
 ) -> list[ScenePlan]:
     """Plan scenes in which every clip of the library stands in the foreground at least once.
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from envs.composition import compose
-from envs.planning import ScenePlan, plan_scene
+from envs.planning import RESPOND_SHARE, ScenePlan, plan_scene
 from envs.scenario import Scenario
 from envs.sources import ClipSource
 
@@ -16,7 +16,7 @@ class ProactiveScenarios:
     """The scenario of every seed, planned from a source of clips."""
 
     source: ClipSource
-    respond_share: float = 0.4
+    respond_share: float = RESPOND_SHARE
     chunks: tuple[int, int] = (40, 60)
 
     def __call__(self, seed: int) -> Scenario:

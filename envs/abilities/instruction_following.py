@@ -2,7 +2,20 @@
 
 import numpy as np
 
-from envs.abilities.world import Ability, Scene, World, answered, draw_sound, name_of, pick, say, silent
+from envs.abilities.world import (
+    Ability,
+    Scene,
+    World,
+    answered,
+    draw_sound,
+    in_words,
+    known_labels,
+    name_of,
+    pick,
+    say,
+    silent,
+    sound_of,
+)
 from envs.scenario import Clip
 from envs.sound_classes import SOUND_CLASSES
 from envs.speech.knowledge import spoken_number
@@ -20,14 +33,9 @@ def _begin(rng: np.random.Generator, world: World, scene: Scene, text: str, sub_
     return voice
 
 
-def _sound_of(rng: np.random.Generator, world: World, label: str) -> Clip:
-    return world.sounds.draw(rng, SOUND_CLASSES[label].decision, label)
-
-
 def _describe(clip: Clip) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return replies that name a sound, and the word that they must not miss."""
-    name = clip.label.replace("_", " ")
-    return (f"I hear that {clip.caption}.", f"That is the sound of: {name}."), (name_of(clip),)
+    return (f"I hear that {clip.caption}.", f"That is the sound of: {in_words(clip.label)}."), (name_of(clip),)
 
 
 def count_events(rng: np.random.Generator, world: World, scene: Scene) -> None:
@@ -38,7 +46,7 @@ def count_events(rng: np.random.Generator, world: World, scene: Scene) -> None:
     count, others = int(rng.integers(1, 5)), int(rng.integers(1, 4))
     order = rng.permutation([True] * count + [False] * others)
     for is_target in order:
-        clip = _sound_of(rng, world, target) if is_target else draw_sound(rng, world, [target])
+        clip = sound_of(rng, world, target) if is_target else draw_sound(rng, world, [target])
         scene.add(silent(clip), rng.uniform(0.8, 2.0))
     word = spoken_number(count)
     times = "once" if count == 1 else f"{word} times"
@@ -50,13 +58,13 @@ def count_events(rng: np.random.Generator, world: World, scene: Scene) -> None:
 
 def notify_when(rng: np.random.Generator, world: World, scene: Scene) -> None:
     """One kind of sound is waited for; it comes after others, or never."""
-    target = pick(rng, [label for label in world.sounds.labels if label in SOUND_CLASSES])
+    target = pick(rng, known_labels(world))
     caption = SOUND_CLASSES[target].caption
     _begin(rng, world, scene, f"Tell me as soon as you hear this: {caption}.", "notify_when")
     for _ in range(int(rng.integers(1, 4))):
         scene.add(silent(draw_sound(rng, world, [target])), rng.uniform(0.8, 2.0))
     if rng.random() < 0.8:
-        clip = _sound_of(rng, world, target)
+        clip = sound_of(rng, world, target)
         replies = (f"Now {caption}.", f"I hear it: {caption}.")
         scene.add(answered(clip, replies, (name_of(clip),), "notify_when"), rng.uniform(0.8, 2.0))
 
@@ -71,7 +79,7 @@ def narrate(rng: np.random.Generator, world: World, scene: Scene) -> None:
 
 def conditional(rng: np.random.Generator, world: World, scene: Scene) -> None:
     """Two kinds of sound, a reply for each; all others deserve silence."""
-    known = [label for label in world.sounds.labels if label in SOUND_CLASSES]
+    known = known_labels(world)
     first, second = (known[i] for i in rng.choice(len(known), 2, replace=False))
     said = {first: "red", second: "blue"}
     conditions = [f"if {SOUND_CLASSES[label].caption}, say {word}" for label, word in said.items()]
@@ -83,24 +91,24 @@ def conditional(rng: np.random.Generator, world: World, scene: Scene) -> None:
             clip = silent(draw_sound(rng, world, (first, second)))
         else:
             word = said[label]
-            clip = answered(_sound_of(rng, world, label), (f"{word.capitalize()}.",), (word,), "conditional")
+            clip = answered(sound_of(rng, world, label), (f"{word.capitalize()}.",), (word,), "conditional")
         scene.add(clip, rng.uniform(1.2, 2.2))
 
 
 def change_of_instruction(rng: np.random.Generator, world: World, scene: Scene) -> None:
     """What is waited for changes on the way; the first kind deserves silence from then on."""
-    known = [label for label in world.sounds.labels if label in SOUND_CLASSES]
+    known = known_labels(world)
     first, second = (known[i] for i in rng.choice(len(known), 2, replace=False))
     captions = {label: SOUND_CLASSES[label].caption for label in (first, second)}
     task = "change_of_instruction"
     voice = _begin(rng, world, scene, f"Tell me when {captions[first]}.", task)
-    clip = _sound_of(rng, world, first)
+    clip = sound_of(rng, world, first)
     scene.add(answered(clip, (f"Now {captions[first]}.",), (name_of(clip),), task), rng.uniform(1.2, 2.2))
     text = f"Forget that. From now on tell me when {captions[second]}."
     say(scene, world, voice, text, _OK, (), sub_task=task)
     scene.instruction += f" {text}"
     for label in rng.permutation([first, second]):
-        clip = _sound_of(rng, world, str(label))
+        clip = sound_of(rng, world, str(label))
         due = answered(clip, (f"Now {captions[second]}.",), (name_of(clip),), task) if label == second else silent(clip)
         scene.add(due, rng.uniform(1.2, 2.2))
 

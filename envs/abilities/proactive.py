@@ -4,12 +4,11 @@ import numpy as np
 
 from envs.abilities.world import Ability, Scene, SubTask, World
 from envs.clock import CHUNK_S
-from envs.planning import TAIL_S, plan_scene
+from envs.planning import TAIL_S, heard_s, plan_scene
 from envs.scenario import Clip, Decision
 from envs.sources import ClipSource
 
-_RESPOND_SHARE = 0.4
-_LONGEST_CHUNKS = (15, 40)
+_CHUNKS = (15, 40)
 
 
 class _Only:
@@ -35,8 +34,8 @@ class _Only:
 
 def _sub_task(name: str) -> SubTask:
     def add(rng: np.random.Generator, world: World, scene: Scene) -> None:
-        plan = plan_scene(_Only(world.sounds, name), rng, respond_share=_RESPOND_SHARE, chunks=_LONGEST_CHUNKS)
-        free_s = plan.num_chunks * CHUNK_S - TAIL_S - sum(min(clip.seconds, 5.0) for clip in plan.foreground)
+        plan = plan_scene(_Only(world.sounds, name), rng, chunks=_CHUNKS)
+        free_s = plan.num_chunks * CHUNK_S - TAIL_S - sum(heard_s(clip) for clip in plan.foreground)
         for clip in plan.foreground:
             scene.add(clip, min(float(rng.uniform(0.4, 2.5)), max(free_s, 0.4)))
 

@@ -8,8 +8,9 @@ from typing import TypeVar
 import numpy as np
 
 from envs.clock import CHUNK_S
-from envs.planning import ScenePlan
-from envs.scenario import SPEECH, Answer, Clip
+from envs.planning import RESPOND_SHARE, ScenePlan
+from envs.scenario import GRACE_S, SPEECH, Answer, Clip
+from envs.sound_classes import SOUND_CLASSES
 from envs.sources import ClipSource
 from envs.speech.utterance import SpeechSource, Utterance, Voice
 
@@ -129,16 +130,31 @@ def silent(clip: Clip) -> Clip:
 def answered(clip: Clip, replies: Sequence[str], facts: Sequence[str], sub_task: str) -> Clip:
     """Return a sound that deserves these replies here: as soon as it can be known, and at the latest soon after it."""
     evidence_s = clip.answers[0].evidence_s if clip.answers else min(1.2, clip.seconds)
-    return replace(clip, decision="RESPOND", answers=(reply_to(evidence_s, replies, facts, sub_task, 2.0),))
+    return replace(clip, decision="RESPOND", answers=(reply_to(evidence_s, replies, facts, sub_task, GRACE_S),))
 
 
 def draw_sound(rng: np.random.Generator, world: World, without: Sequence[str] = ()) -> Clip:
     """Draw a foreground sound of any kind whose label is none of `without`."""
     for _ in range(64):
-        clip = world.sounds.draw(rng, "RESPOND" if rng.random() < 0.4 else "IGNORE")
+        clip = world.sounds.draw(rng, "RESPOND" if rng.random() < RESPOND_SHARE else "IGNORE")
         if clip.label not in without:
             return clip
     return clip
+
+
+def sound_of(rng: np.random.Generator, world: World, label: str) -> Clip:
+    """Draw a sound of a built-in class by its label."""
+    return world.sounds.draw(rng, SOUND_CLASSES[label].decision, label)
+
+
+def known_labels(world: World) -> list[str]:
+    """Return the labels of the world's sounds that are built-in classes: what they are called is known."""
+    return [label for label in world.sounds.labels if label in SOUND_CLASSES]
+
+
+def in_words(label: str) -> str:
+    """Return a label as it is said."""
+    return label.replace("_", " ")
 
 
 def name_of(clip: Clip) -> str:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import struct
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,21 +14,17 @@ import numpy as np
 from envs.clock import SAMPLE_RATE
 from envs.errors import SpeechError
 from envs.scenario import Audio
+from envs.speech import espeak_worker
+from envs.speech.espeak_worker import HEADER, NOT_INSTALLED
 from envs.speech.phrases import draw_phrase
 from envs.speech.utterance import Language, Utterance, Voice, Word
 
-_HEADER = struct.Struct("<III")
-_WORKER = Path(__file__).with_name("espeak_worker.py")
-_NOT_INSTALLED = 3
-
-
+_WORKER = Path(espeak_worker.__file__)
 _NAMES: dict[Language, tuple[str, ...]] = {
     "en": ("en", "en-us", "en-us-nyc", "en-gb-scotland", "en-gb-x-rp", "en-029"),
     "zh": ("cmn",),
 }
-_VARIANTS = ("m1", "m2", "m3", "m4", "m6", "m7", "f1", "f2", "f3", "f4", "f5")
-
-
+_VARIANTS = ("m1", "m2", "m3", "m4", "m6", "m7", "f1", "f4")  # f2, f3 and f5 differ from process to process
 _PLAIN = Voice()
 
 
@@ -119,16 +114,16 @@ class _Worker:
             self.process.stdin.flush()
         except BrokenPipeError:
             self._explain()
-        header = self.process.stdout.read(_HEADER.size)
-        if len(header) < _HEADER.size:
+        header = self.process.stdout.read(HEADER.size)
+        if len(header) < HEADER.size:
             self._explain()
-        rate, size, length = _HEADER.unpack(header)
+        rate, size, length = HEADER.unpack(header)
         return rate, json.loads(self.process.stdout.read(size)), self.process.stdout.read(length)
 
     def _explain(self) -> None:
         _worker.cache_clear()  # the next request starts a new one
         code = self.process.wait()
-        if code == _NOT_INSTALLED:
+        if code == NOT_INSTALLED:
             raise SpeechError("speech needs espeak-ng, which is not installed; run `uv sync --extra speech`")
         raise SpeechError(f"the process that speaks ended with code {code}; try again")
 

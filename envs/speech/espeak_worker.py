@@ -21,7 +21,8 @@ _CHARACTERS_UTF8 = 1
 _POSITION_CHARACTER = 1
 _RATE, _PITCH, _RANGE = 1, 3, 4  # espeak_PARAMETER
 _END_OF_EVENTS, _WORD = 0, 1  # espeak_EVENT_TYPE
-_NOT_INSTALLED = 3  # exit code
+NOT_INSTALLED = 3  # exit code
+HEADER = struct.Struct("<III")
 
 
 class _Event(ctypes.Structure):
@@ -80,7 +81,7 @@ def _speak(library: Any, request: dict[str, Any]) -> tuple[dict[str, Any], bytes
 
 def _answer(rate: int, about: dict[str, Any], audio: bytes) -> None:
     text = json.dumps(about).encode()
-    sys.stdout.buffer.write(struct.pack("<III", rate, len(text), len(audio)) + text + audio)
+    sys.stdout.buffer.write(HEADER.pack(rate, len(text), len(audio)) + text + audio)
     sys.stdout.buffer.flush()
 
 
@@ -89,7 +90,7 @@ def main() -> int:
     try:
         library, rate = _load()
     except ImportError:
-        return _NOT_INSTALLED
+        return NOT_INSTALLED
     for line in sys.stdin.buffer:
         child = os.fork()
         if child == 0:
