@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 
@@ -206,7 +207,7 @@ def _read_manifest(folder: Path) -> list[tuple[int, dict[str, str]]]:
             header = reader.fieldnames or []
             for column in COLUMNS:
                 if column not in header:
-                    raise ManifestError(f"{path}: no column {column!r}{did_you_mean(column, header or ['nothing'])}")
+                    raise ManifestError(f"{path}: no column {column!r}{_instead(column, header)}")
             rows = [(reader.line_num, row) for row in reader]
     except (UnicodeDecodeError, csv.Error) as error:
         raise ManifestError(f"{path}: not a UTF-8 CSV file: {error}") from error
@@ -214,6 +215,12 @@ def _read_manifest(folder: Path) -> list[tuple[int, dict[str, str]]]:
         raise ManifestError(f"{path}: the manifest names no clips")
     _check_rows(folder, path, rows)
     return rows
+
+
+def _instead(column: str, header: Sequence[str]) -> str:
+    """Say which column of the file may be the missing one under another name."""
+    close = get_close_matches(column, [name for name in header if name not in COLUMNS], n=1)
+    return f"; rename {close[0]!r} to {column!r}" if close else f"; it has {', '.join(header) or 'none'}"
 
 
 def _check_rows(folder: Path, path: Path, rows: list[tuple[int, dict[str, str]]]) -> None:

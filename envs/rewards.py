@@ -9,6 +9,7 @@ A run's YAML lists them; a user's own class is named by its import path:
 
 import importlib
 import math
+import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -207,11 +208,14 @@ class Reward:
         """Return the weighted value of every component at this step.
 
         Raises:
-            ConfigError: when a component's value is no finite number.
+            ConfigError: when a component fails, or its value is no finite number.
         """
         rewards = {}
         for name, weight, component in self.components:
-            value = component.value(moment)
+            try:
+                value = component.value(moment)
+            except Exception as error:  # a user's code may raise anything
+                raise ConfigError(f"reward: component {name!r} failed {_where(moment)}: {_told(error)}") from error
             if type(value) is not float or not math.isfinite(value):
                 value = _checked(name, value, moment)
             rewards[name] = weight * value
@@ -226,10 +230,21 @@ def _checked(name: str, value: Any, moment: Moment) -> float:
         number = math.nan
     if not math.isfinite(number):
         raise ConfigError(
-            f"reward: component {name!r} gave {value!r} at step {moment.step} of scenario {moment.trace.seed},"
-            " expected a finite number"
+            f"reward: component {name!r} gave {value!r} {_where(moment)}, expected a finite number; return one at"
+            " every step"
         )
     return number
+
+
+def _where(moment: Moment) -> str:
+    return f"at step {moment.step} of scenario {moment.trace.seed}"
+
+
+def _told(error: BaseException) -> str:
+    """Return an error with the line that raised it: one line in place of a traceback."""
+    text = f"{type(error).__name__}: {error}"
+    last = traceback.extract_tb(error.__traceback__)[-1:]
+    return f"{text} ({last[0].filename}, line {last[0].lineno})" if last else text
 
 
 def reward_from_config(entries: Sequence[Mapping[str, Any]]) -> Reward:
@@ -259,7 +274,7 @@ def _component(entry: Mapping[str, Any]) -> tuple[str, float, RewardComponent]:
     build = COMPONENTS[name] if path is None else _import(str(path))
     try:
         weight, component = float(entry.get("weight", 1.0)), build(**args)
-    except (TypeError, ValueError) as error:
+    except Exception as error:  # a user's code may raise anything
         raise ConfigError(f"reward: component {name!r} cannot be built: {error}") from error
     if not math.isfinite(weight):
         raise ConfigError(f"reward: component {name!r} has weight {weight}, expected a finite number")
@@ -272,7 +287,7 @@ def _import(path: str) -> Callable[..., RewardComponent]:
     module, _, name = path.partition(":")
     try:
         build: Callable[..., RewardComponent] = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
-        message = f"reward: class {path!r} cannot be imported (write 'module:Class'): {error}"
+    except Exception as error:  # a user's module may raise anything
+        message = f"reward: class {path!r} cannot be imported (write 'module:Class'): {type(error).__name__}: {error}"
         raise ConfigError(message) from error
     return build

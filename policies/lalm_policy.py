@@ -1,5 +1,7 @@
 """The LALM as a `Policy`: the engine behind `reset` and `act`; and policy folders."""
 
+import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -74,9 +76,23 @@ class LALMPolicy:
 
 
 def save_policy(folder: Path, model: LALM, tokenizer: ReplyTokenizer) -> None:
-    """Write `config.json`, `model.safetensors` and the tokenizer into a policy folder."""
-    model.save_pretrained(folder)
-    tokenizer.hf.save_pretrained(folder)
+    """Write `config.json`, `model.safetensors` and the tokenizer aside, then move them into `folder`.
+
+    Raises:
+        PolicyError: when they cannot be written (a full disk, no permission); `folder` stays as it was.
+    """
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}")
+    try:
+        model.save_pretrained(aside)
+        tokenizer.hf.save_pretrained(aside)
+        folder.mkdir(exist_ok=True)
+        for file in sorted(aside.iterdir()):
+            file.replace(folder / file.name)
+    except Exception as error:  # safetensors and tokenizers have errors of their own, of no special kind
+        message = f"{folder}: the policy cannot be written: {error}".splitlines()[0]
+        raise PolicyError(message) from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def load_policy(folder: Path, num_slots: int = 1, sampling: Sampling | None = None) -> LALMPolicy:

@@ -2,7 +2,6 @@
 
 import json
 import math
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +23,8 @@ from envs.rewards import Reward, reward_from_config
 from envs.scenario import Scenario
 from envs.sound_classes import SOUND_CLASSES
 from envs.sources import ClipSource, Mixture
+from envs.stream_env import default_scenarios
+from envs.tokenizer import ByteTokenizer
 from envs.trace import Trace
 from policies.base import Policy
 from policies.baselines import BASELINES, make_baseline
@@ -35,6 +36,7 @@ from policies.tokenizer import ReplyTokenizer, train_tokenizer
 from trainers.config import QuickstartConfig
 from trainers.evaluation import play
 from trainers.report import Episode, ReportData, write_report
+from trainers.run_folder import check_out, set_earlier_aside
 from trainers.samples import SampleMaker, StreamSample
 from trainers.scenes import (
     HELD_OUT_SEEDS,
@@ -84,22 +86,28 @@ def run_quickstart(config: QuickstartConfig, out: Path, clips: Path | None = Non
 
     Writes `metrics.json`, `report.html`, `policy/` (the reinforced policy), `supervised/` (the policy before
     reinforcement), `traces_*.jsonl` of the reinforced policy on each suite, and TensorBoard events in `logs/`.
+    What an earlier run left there is kept in `earlier-N/`.
 
     Raises:
+        ConfigError: when `out` cannot be a folder, or the reward fails; nothing is written then.
         ManifestError, AudioError: when `clips` cannot be used; nothing is written then.
+        PolicyError, OSError: when a result cannot be written; it is not left half-written.
     """
     begin = time.perf_counter()
     torch.manual_seed(config.seed)
+    check_out(out)
     run = _prepare(config, out, clips)
     out.mkdir(parents=True, exist_ok=True)
+    if (earlier := set_earlier_aside(out)) is not None:
+        print(f"an earlier run in {out} is kept as {earlier}", flush=True)
     model, tokenizer = _supervise(run)
     _calibrate(run, model, tokenizer)
     results = {name: _judge_baselines(run, streams, tokenizer, name) for name, streams in run.held_out.items()}
     _judge_model(run, model, tokenizer, "supervised", results)
-    _save(out / "supervised", model, tokenizer)
+    save_policy(out / "supervised", model, tokenizer)
     _reinforce(run, model, tokenizer)
     last = _judge_model(run, model, tokenizer, "ppo", results)
-    _save(out / "policy", model, tokenizer)
+    save_policy(out / "policy", model, tokenizer)
     run.seconds["total"] = round(time.perf_counter() - begin, 1)
     _publish(run, results, last)
 
@@ -107,6 +115,7 @@ def run_quickstart(config: QuickstartConfig, out: Path, clips: Path | None = Non
 def _prepare(config: QuickstartConfig, out: Path, clips: Path | None) -> Run:
     """Read the clips, split them, and compose the streams that are kept for the end."""
     reward = reward_from_config(config.reward)
+    _try_out(reward)
     scenes, foley = config.scenes, Foley()
     workers, span = scenes.workers, (scenes.min_chunks, scenes.max_chunks)
     library, held = _split(clips, scenes.held_out_clips, config.seed) if clips else (None, None)
@@ -127,6 +136,17 @@ def _prepare(config: QuickstartConfig, out: Path, clips: Path | None) -> Run:
     return run
 
 
+def _try_out(reward: Reward) -> None:
+    """Play one stream under a reward, so that one that fails does so before minutes of training.
+
+    Raises:
+        ConfigError: naming the component, when it fails.
+    """
+    tokenizer = ByteTokenizer()
+    always = make_baseline("always", 1, tokenizer, 16, 0)
+    play(always, default_scenarios(), [0], num_slots=1, tokenizer=tokenizer, tokens_per_chunk=16, reward=reward)
+
+
 def _split(clips: Path, share: float, seed: int) -> tuple[ClipLibrary, ClipLibrary]:
     """Read a folder of clips and return (train, held out).
 
@@ -137,7 +157,8 @@ def _split(clips: Path, share: float, seed: int) -> tuple[ClipLibrary, ClipLibra
     if not held.has("IGNORE"):
         raise ManifestError(
             f"{clips}: of its {len(train) + len(held)} recordings none that deserves silence can be held out; a label"
-            " needs at least two recordings or speakers, one to train on and one to judge by"
+            " needs at least two recordings or speakers, one to train on and one to judge by (clips whose columns"
+            " recording and speaker are blank count as one where source and label agree)"
         )
     return train, held
 
@@ -317,15 +338,6 @@ def _reinforce(run: Run, model: LALM, tokenizer: ReplyTokenizer) -> None:
         )
 
 
-def _save(folder: Path, model: LALM, tokenizer: ReplyTokenizer) -> None:
-    """Write a policy folder aside and move it into place whole."""
-    aside = folder.with_name(folder.name + ".part")
-    shutil.rmtree(aside, ignore_errors=True)
-    save_policy(aside, model, tokenizer)
-    shutil.rmtree(folder, ignore_errors=True)
-    aside.rename(folder)
-
-
 def _publish(run: Run, results: dict[str, dict[str, dict[str, Metric]]], played: dict[str, list[Trace]]) -> None:
     """Write `metrics.json`, the traces and the report."""
     document = {
@@ -346,7 +358,7 @@ def _publish(run: Run, results: dict[str, dict[str, dict[str, Metric]]], played:
         scenario = streams(list(streams.by_seed)[index])
         episodes.append(Episode(f"{suite.replace('_', ' ')}: one stream played by ppo", scenario, traces[index]))
     data = ReportData(
-        title="SoundFlow quickstart",
+        title=f"SoundFlow quickstart, seed {run.config.seed}",
         seconds=run.seconds,
         tables=results,
         curves=run.curves,

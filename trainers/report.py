@@ -21,6 +21,22 @@ MAX_BYTES = 10_000_000  # of the whole file; episodes that would not fit are nam
 _LOWER_IS_BETTER = frozenset(
     {"false_alarms_per_hour", "misses_per_hour", "latency_p50_s", "latency_p95_s", "early_rate"}
 )
+_INTRO = (
+    "The agent hears a stream in chunks of 0.4 seconds and decides after each: stay silent, or speak. A cue is a sound "
+    "that deserves a reply; it has to be answered after enough of it was heard and before its deadline. Every other "
+    "reply is a false alarm. All streams here have seeds, or recordings, that no policy was trained on."
+)
+_MEANINGS = {
+    "trigger precision, recall, F1": "of the replies, those that answer a cue; of the cues, those answered; both in "
+    "one",
+    "decision and balanced accuracy": "of all foreground sounds, those answered or left alone as they deserve; mean of "
+    "the two kinds",
+    "latency p50, p95": "seconds from the moment when enough had been heard to the reply; below 0 it came before",
+    "early rate": "of the replies that answer a cue, those that began before enough had been heard",
+    "reply quality, key fact match": "how well the words of such replies fit, from 0 to 1; key facts that they name",
+    "pauc": "reply quality delivered over the time from enough heard to the deadline, 0 for a miss",
+    "mean reward": "what PPO raises: the mean sum over a stream of the reward's components",
+}
 _TABLE_NOTE = (
     "Value, 95 % bootstrap interval over whole streams, and the count it averages over. The best value of a "
     "row is marked; where low is good, only policies with at least half of the best recall compete: a silent "
@@ -56,6 +72,7 @@ svg.bar{display:block;width:100%;min-width:80px;height:6px;margin:.2rem 0}
 .curves polyline{fill:none;stroke:var(--accent);stroke-width:1.6;stroke-linejoin:round}
 .curves line{stroke:var(--line)}.curves text{fill:var(--soft);font-size:11px}
 img{display:block;width:100%;height:auto;background:#fff;border-radius:8px}
+summary{color:var(--accent);cursor:pointer}dt{font-weight:600}dd{color:var(--soft);margin:0 0 .4rem 1.2rem}
 audio{width:100%;margin:.7rem 0 .3rem}pre{margin:.3rem 0;font-size:.84rem;color:var(--soft)}
 """
 
@@ -92,7 +109,8 @@ class ReportData:
 
 def write_report(path: Path, data: ReportData) -> None:
     """Write the report aside, then move it into place whole: one file, no links, below `MAX_BYTES`."""
-    before = [f"<h1>{html.escape(data.title)}</h1>", *(_table(suite, t) for suite, t in data.tables.items())]
+    before = [f"<h1>{html.escape(data.title)}</h1><p class=note>{_INTRO}</p>", _meanings()]
+    before += [_table(suite, table) for suite, table in data.tables.items()]
     before.append(_curves(data.curves))
     after = [_seconds(data.seconds)]
     after.append(f"<h2>Configuration</h2><div class=card><pre>{html.escape(data.config)}</pre></div>")
@@ -113,6 +131,11 @@ def _page(title: str, parts: Sequence[str]) -> str:
 
 def _name(identifier: str) -> str:
     return html.escape(identifier.replace("_", " "))
+
+
+def _meanings() -> str:
+    rows = "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>" for name, text in _MEANINGS.items())
+    return f"<details><summary>What the rows mean</summary><dl>{rows}</dl></details>"
 
 
 def _table(suite: str, table: Mapping[str, Mapping[str, Metric]]) -> str:

@@ -81,7 +81,7 @@ def test_bad_manifests_are_named(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match=r"manifest\.csv: no such manifest; it needs the columns path, label"):
         ClipLibrary.from_folder(tmp_path)
     without = (*COLUMNS[:5], "recordings", *COLUMNS[6:])
-    with pytest.raises(ManifestError, match="no column 'recording'; did you mean 'recordings'"):
+    with pytest.raises(ManifestError, match="no column 'recording'; rename 'recordings' to 'recording'"):
         ClipLibrary.from_folder(write_folder(tmp_path, [row("a.wav")], without))
     (tmp_path / "manifest.csv").write_bytes(b"\xff\xfe\x00path")
     with pytest.raises(ManifestError, match="UTF-8"):

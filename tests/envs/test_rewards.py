@@ -173,5 +173,26 @@ def test_what_is_no_finite_number_is_named(given):
         Reward([("mine", 1.0, Gives(given))])(moment())
 
 
+class Fails:
+    def value(self, moment):
+        return moment.no_such_thing
+
+
+def test_a_component_that_fails_is_named_with_its_line():
+    line = Fails.value.__code__.co_firstlineno + 1
+    with pytest.raises(ConfigError) as caught:
+        Reward([("mine", 1.0, Fails())])(moment())
+    message = str(caught.value)
+    assert "component 'mine' failed at step 0 of scenario 0: AttributeError" in message
+    assert f"test_rewards.py, line {line})" in message
+
+
+def test_a_module_that_is_no_python_is_named(tmp_path, monkeypatch):
+    (tmp_path / "broken_rewards.py").write_text("class Mine\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigError, match=r"'broken_rewards:Mine' cannot be imported .*SyntaxError"):
+        reward_from_config([{"name": "mine", "class": "broken_rewards:Mine"}])
+
+
 def test_components_of_a_replys_words_say_so():
     assert Reward.default().of_text == {"helpfulness", "verbosity", "repetition"}

@@ -1,6 +1,7 @@
 """Baselines, policy folders and the tokenizer, as an evaluation uses them."""
 
 import json
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,24 @@ def test_a_saved_policy_does_what_it_did(tokenizer: ReplyTokenizer, tmp_path: Pa
     for name, tensor in model.state_dict().items():
         assert torch.equal(loaded.model.state_dict()[name], tensor), name
     assert loaded.tokenizer.encode(REPLIES[0]) == tokenizer.encode(REPLIES[0])
+
+
+def test_a_policy_that_cannot_be_written_leaves_the_one_before(tokenizer: ReplyTokenizer, tmp_path: Path) -> None:
+    """A file may grow to 64 kB and no further, as on a disk that fills up."""
+    model, folder = tiny_model(tokenizer), tmp_path / "policy"
+    save_policy(folder, model, tokenizer)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    model.decision_head.bias.data.fill_(7.0)
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (65_536, unlimited[1]))
+    try:
+        with pytest.raises(PolicyError, match="policy: the policy cannot be written") as error:
+            save_policy(folder, model, tokenizer)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    assert "\n" not in str(error.value)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["policy"]
 
 
 def test_a_tokenizer_of_another_policy_is_refused(tokenizer: ReplyTokenizer, tmp_path: Path) -> None:

@@ -240,6 +240,26 @@ def test_a_users_reward_is_found_in_the_folder_they_stand_in(
     assert [name for name, _, _ in reward_from_config(runs[0].reward).components] == ["mine"]
 
 
+@pytest.mark.parametrize("body", ["return None", "return 1 / (moment.step - 20)"])
+def test_a_reward_that_fails_is_refused_before_anything_is_composed(
+    body: str, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "failing_rewards.py").write_text(f"class Mine:\n    def value(self, moment):\n        {body}\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "failing_rewards", raising=False)
+    line = refused(["quickstart", "reward=[{name: mine, class: 'failing_rewards:Mine'}]"], capsys)
+    assert "reward: component 'mine'" in line
+    assert not (tmp_path / "runs").exists()
+
+
+def test_out_that_is_a_file_is_refused_before_anything_is_composed(tmp_path: Path, capsys: Captured) -> None:
+    (tmp_path / "run").write_text("a file of somebody's")
+    for out in (tmp_path / "run", tmp_path / "run" / "inside"):
+        assert f"{tmp_path / 'run'} is a file" in refused(["quickstart", "--out", str(out)], capsys)
+    assert (tmp_path / "run").read_text() == "a file of somebody's"
+
+
 def test_too_few_recordings_are_refused_before_anything_is_written(tmp_path: Path, capsys: Captured) -> None:
     """One recording of each label leaves none to judge by."""
     folder, out = tmp_path / "clips", tmp_path / "run"

@@ -1,0 +1,34 @@
+"""The folder of a run: asked before the work begins, and never a mix of two runs."""
+
+import os
+from itertools import count
+from pathlib import Path
+
+from envs.errors import ConfigError
+
+_OF_A_RUN = ("report.html", "metrics.json", "traces_*.jsonl", "policy", "supervised", "logs")
+
+
+def check_out(out: Path) -> None:
+    """Ask whether a run could write into `out`, which need not exist; nothing is created.
+
+    Raises:
+        ConfigError: when `out`, or what it would lie in, is a file or may not be written.
+    """
+    nearest = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
+    if not nearest.is_dir():
+        raise ConfigError(f"--out {out}: {nearest} is a file; name a folder")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise ConfigError(f"--out {out}: {nearest} may not be written; name another folder, or change its permissions")
+
+
+def set_earlier_aside(out: Path) -> Path | None:
+    """Move what an earlier run left in `out` into `out/earlier-N`; return that folder, or None where nothing was."""
+    left = [path for pattern in _OF_A_RUN for path in sorted(out.glob(pattern))]
+    if not left:
+        return None
+    aside = next(path for n in count(1) if not (path := out / f"earlier-{n}").exists())
+    aside.mkdir()
+    for path in left:
+        path.rename(aside / path.name)
+    return aside
