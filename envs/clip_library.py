@@ -93,6 +93,10 @@ class ClipLibrary:
         """Return whether there is a recording of this decision."""
         return decision in self._by_decision
 
+    def labels_of(self, decision: Decision) -> tuple[str, ...]:
+        """Return the labels of its recordings of this decision."""
+        return tuple(sorted(self._by_decision.get(decision, {})))
+
     @cached_property
     def _by_decision(self) -> dict[Decision, dict[str, dict[str, list[Clip]]]]:
         """Clips by decision, label and group."""

@@ -20,6 +20,9 @@ class ClipSource(Protocol):
     def has(self, decision: Decision) -> bool:
         """Return whether it holds a clip of this decision."""
 
+    def labels_of(self, decision: Decision) -> tuple[str, ...]:
+        """Return the labels of its clips of this decision, sorted."""
+
     def draw(self, rng: np.random.Generator, decision: Decision, label: str | None = None) -> Clip:
         """Draw a clip of a decision (and a label, where one is given).
 
@@ -55,13 +58,17 @@ class Mixture:
         """Return whether any source holds a clip of this decision."""
         return any(source.has(decision) for source in self.sources)
 
+    def labels_of(self, decision: Decision) -> tuple[str, ...]:
+        """Return the labels of all sources' clips of this decision."""
+        return tuple(sorted({label for source in self.sources for label in source.labels_of(decision)}))
+
     def draw(self, rng: np.random.Generator, decision: Decision, label: str | None = None) -> Clip:
         """Draw a source that can serve, then a clip from it.
 
         Raises:
             ScenarioError: when no source can.
         """
-        able = [i for i, s in enumerate(self.sources) if s.has(decision) and (label is None or label in s.labels)]
+        able = [i for i, s in enumerate(self.sources) if (label in s.labels_of(decision) if label else s.has(decision))]
         if not able:
             wanted = f"{decision} clip" + (f" of {label!r}{did_you_mean(label, self.labels)}" if label else "")
             raise ScenarioError(f"none of the sources holds a {wanted}")

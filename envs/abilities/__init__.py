@@ -13,7 +13,7 @@ from envs.abilities import (
     translation,
     voice_chat,
 )
-from envs.abilities.world import LAST_WORD_S, Ability, Scene, World
+from envs.abilities.world import LAST_WORD_S, Ability, Scene, World, pick
 from envs.clock import CHUNK_S
 from envs.composition import compose
 from envs.errors import ScenarioError, did_you_mean
@@ -33,8 +33,14 @@ ABILITIES: dict[str, Ability] = {
     )
 }
 MIXED = "Mixed"
-_PROACTIVE, _REVIEW, _SILENT = 0.3, 0.3, 0.4  # shares of mixed scenes that hold such a turn (paper, stage 4)
-_MOST_TURNS, _MISFITS = 15, 12
+_MIXED_IN = (  # and the shares of mixed scenes that hold such a turn, where there is room (paper, stage 4)
+    ("Proactive", None, 0.3),
+    ("EnvironmentAgent", "non_directed_speech", 0.4),
+    ("VoiceChat", "history_review", 0.3),
+)
+_FEWEST_CLIPS, _MOST_CLIPS = 3, 15
+_MISFITS = 3  # after so many, a scene is full
+_ATTEMPTS = 16  # to find three clips that fit together
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,7 @@ class AbilityScenarios:
     ability: str
     world: World
     sub_task: str | None = None
-    chunks: tuple[int, int] = (40, 60)  # of mixed scenes; others are as long as they have to be
+    chunks: tuple[int, int] = (60, 120)  # of mixed scenes; others are as long as they have to be
 
     def __post_init__(self) -> None:
         if self.ability != MIXED and self.ability not in ABILITIES:
@@ -76,29 +82,39 @@ class AbilityScenarios:
         return scene.plan(LAST_WORD_S + float(rng.uniform(0.0, 2.0)))
 
     def _mixed(self, rng: np.random.Generator) -> ScenePlan:
-        """Chain turns of all abilities as long as they fit; some scenes have what the paper mixes in, at its rates."""
+        """Chain turns of all abilities, 3 to 15 clips, in any order."""
         num_chunks, scene = int(rng.integers(self.chunks[0], self.chunks[1] + 1)), Scene()
-        wanted = [
-            (ABILITIES[ability], name)
-            for ability, name, share in (
-                ("VoiceChat", "history_review", _REVIEW),
-                ("Proactive", None, _PROACTIVE),
-                ("EnvironmentAgent", "non_directed_speech", _SILENT),
-            )
-            if rng.random() < share
-        ]
-        rng.shuffle(wanted)
-        misfits = 0
-        while misfits < _MISFITS and len(scene.clips) < _MOST_TURNS:
-            ability, name = wanted.pop() if wanted else (ABILITIES[str(rng.choice(list(ABILITIES)))], None)
-            turn = Scene()
-            ability.sub_tasks[name or str(rng.choice(list(ability.sub_tasks)))](rng, self.world, turn)
-            if scene.seconds + turn.seconds + LAST_WORD_S > num_chunks * CHUNK_S:
-                misfits += 1
-            else:
-                scene.follow_with(turn)
+        turns = self._turns(rng, num_chunks)
+        for index in rng.permutation(len(turns)):
+            scene.follow_with(turns[index])
         _lay_beds(rng, self.world, scene)
         return scene.plan(max(num_chunks * CHUNK_S - scene.seconds, LAST_WORD_S))
+
+    def _turns(self, rng: np.random.Generator, num_chunks: int) -> list[Scene]:
+        """Draw turns as long as they fit; some scenes have what the paper mixes in, at its rates."""
+        for _ in range(_ATTEMPTS):
+            turns, misfits, clips = list[Scene](), 0, 0
+            room_s = num_chunks * CHUNK_S - LAST_WORD_S
+            wanted = [(ability, sub_task) for ability, sub_task, share in _MIXED_IN if rng.random() < share]
+            while misfits < _MISFITS and clips < _MOST_CLIPS:
+                ability, sub_task = wanted.pop() if wanted else (pick(rng, list(ABILITIES)), None)
+                turn = self._turn(rng, ABILITIES[ability], sub_task)
+                needed_s = turn.seconds + turn.to_next_chunk_s
+                if needed_s > room_s or clips + len(turn.clips) > _MOST_CLIPS:
+                    misfits += 1
+                else:
+                    turns.append(turn)
+                    room_s, clips = room_s - needed_s, clips + len(turn.clips)
+            if clips >= _FEWEST_CLIPS:
+                return turns
+        raise ScenarioError(
+            f"a mixed scene of {num_chunks} chunks has no room for {_FEWEST_CLIPS} turns; allow more chunks"
+        )
+
+    def _turn(self, rng: np.random.Generator, ability: Ability, sub_task: str | None) -> Scene:
+        turns, turn = ability.turns or ability.sub_tasks, Scene()
+        turns[sub_task or pick(rng, list(turns))](rng, self.world, turn)
+        return turn
 
 
 def _lay_beds(rng: np.random.Generator, world: World, scene: Scene) -> None:

@@ -2,13 +2,17 @@
 
 import numpy as np
 
-from envs.abilities.world import Ability, Scene, SubTask, World
+from envs.abilities.world import Ability, Scene, SubTask, World, pick
 from envs.clock import CHUNK_S
-from envs.planning import TAIL_S, heard_s, plan_scene
+from envs.composition import GAP_S
+from envs.errors import ScenarioError
+from envs.planning import RESPOND_SHARE, TAIL_S, heard_s, plan_scene
 from envs.scenario import Clip, Decision
+from envs.sound_classes import SOUND_CLASSES
 from envs.sources import ClipSource
 
 _CHUNKS = (15, 40)
+_DRAWS = 64  # of a user's own labels, until one of the sub-task comes
 
 
 class _Only:
@@ -16,34 +20,61 @@ class _Only:
 
     def __init__(self, source: ClipSource, sub_task: str) -> None:
         self.source, self.sub_task = source, sub_task
+        if not self.has("RESPOND"):
+            raise self._none()
 
     @property
     def labels(self) -> tuple[str, ...]:
         return self.source.labels
 
     def has(self, decision: Decision) -> bool:
-        return self.source.has(decision)
+        return bool(self.labels_of(decision))
+
+    def labels_of(self, decision: Decision) -> tuple[str, ...]:
+        """Return the labels that are left; whether a user's own is one of them, only its clips can tell."""
+        labels = self.source.labels_of(decision)
+        return labels if decision == "IGNORE" else tuple(name for name in labels if self._may_be(name))
+
+    def _may_be(self, label: str) -> bool:
+        known = SOUND_CLASSES.get(label)
+        return known is None or known.answer is None or known.answer.sub_task == self.sub_task
 
     def draw(self, rng: np.random.Generator, decision: Decision, label: str | None = None) -> Clip:
-        for _ in range(256):
-            clip = self.source.draw(rng, decision, label)
-            if decision == "IGNORE" or clip.answers[0].sub_task == self.sub_task:
+        if decision == "IGNORE":
+            return self.source.draw(rng, decision, label)
+        labels = self.labels_of(decision)
+        for _ in range(_DRAWS):
+            clip = self.source.draw(rng, decision, label or pick(rng, labels))
+            if clip.answers[0].sub_task == self.sub_task:
                 return clip
-        return self.source.draw(rng, "IGNORE")  # it has none
+        raise self._none()
+
+    def _none(self) -> ScenarioError:
+        return ScenarioError(f"none of the sounds that deserve a reply is of the sub-task {self.sub_task!r}; add some")
 
 
-def _sub_task(name: str) -> SubTask:
+def _scene_of(name: str) -> SubTask:
     def add(rng: np.random.Generator, world: World, scene: Scene) -> None:
         plan = plan_scene(_Only(world.sounds, name), rng, chunks=_CHUNKS)
         free_s = plan.num_chunks * CHUNK_S - TAIL_S - sum(heard_s(clip) for clip in plan.foreground)
         for clip in plan.foreground:
-            scene.add(clip, min(float(rng.uniform(0.4, 2.5)), max(free_s, 0.4)))
+            scene.add(clip, min(float(rng.uniform(*GAP_S)), max(free_s, GAP_S[0])))
 
     add.__doc__ = f"Sounds, of which those of {name.replace('_', ' ')} deserve a word."
     return add
 
 
+def _turn_of(name: str) -> SubTask:
+    def add(rng: np.random.Generator, world: World, scene: Scene) -> None:
+        sounds = _Only(world.sounds, name)
+        for _ in range(int(rng.integers(1, 3))):
+            scene.add(sounds.draw(rng, "RESPOND" if rng.random() < RESPOND_SHARE else "IGNORE"), rng.uniform(*GAP_S))
+
+    add.__doc__ = f"One or two sounds in the middle of a talk; one of {name.replace('_', ' ')} deserves a word."
+    return add
+
+
+_NAMES = ("distress", "natural_hazard", "equipment_or_fire", "safety_signal")
 ABILITY = Ability(
-    "Proactive",
-    {name: _sub_task(name) for name in ("distress", "natural_hazard", "equipment_or_fire", "safety_signal")},
+    "Proactive", {name: _scene_of(name) for name in _NAMES}, turns={name: _turn_of(name) for name in _NAMES}
 )

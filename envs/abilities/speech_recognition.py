@@ -30,10 +30,8 @@ def _partials(utterance: Utterance, sub_task: str) -> tuple[Answer, ...]:
 def _speak(rng: np.random.Generator, world: World, scene: Scene, sub_task: str, sentences: int) -> None:
     for _ in range(sentences):
         utterance = world.speech.sentence(rng, "en")
-        to_next_chunk_s = math.ceil(scene.seconds / CHUNK_S - 1e-9) * CHUNK_S - scene.seconds
-        scene.add(
-            spoken(utterance, *_partials(utterance, sub_task)), to_next_chunk_s + CHUNK_S * int(rng.integers(2, 5))
-        )
+        gap_s = scene.to_next_chunk_s + CHUNK_S * int(rng.integers(2, 5))
+        scene.add(spoken(utterance, *_partials(utterance, sub_task)), gap_s)
 
 
 def clean(rng: np.random.Generator, world: World, scene: Scene) -> None:

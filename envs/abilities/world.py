@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 
 from envs.clock import CHUNK_S
-from envs.planning import RESPOND_SHARE, ScenePlan
+from envs.planning import RESPOND_SHARE, ScenePlan, heard_s
 from envs.scenario import GRACE_S, SPEECH, Answer, Clip
 from envs.sound_classes import SOUND_CLASSES
 from envs.sources import ClipSource
@@ -45,9 +45,10 @@ class Scene:
         self.gaps_s.append(gap_s)
 
     def follow_with(self, other: "Scene") -> None:
-        """Let another scene's clips follow, over its beds and under its instruction."""
+        """Let another scene's clips follow from the next chunk on, over its beds and under its instruction."""
+        first, *rest = other.gaps_s
+        self.gaps_s += [self.to_next_chunk_s + first, *rest]
         self.clips += other.clips
-        self.gaps_s += other.gaps_s
         self.background += other.background
         self.ambient += other.ambient
         self.instruction = f"{self.instruction} {other.instruction}".strip()
@@ -55,7 +56,12 @@ class Scene:
     @property
     def seconds(self) -> float:
         """Length so far."""
-        return sum(clip.seconds for clip in self.clips) + sum(self.gaps_s)
+        return sum(heard_s(clip) for clip in self.clips) + sum(self.gaps_s)
+
+    @property
+    def to_next_chunk_s(self) -> float:
+        """From the end so far to where the next chunk begins."""
+        return math.ceil(self.seconds / CHUNK_S - 1e-9) * CHUNK_S - self.seconds
 
     def plan(self, tail_s: float) -> ScenePlan:
         """Return the plan of the scene, with `tail_s` seconds after its last clip."""
@@ -70,10 +76,17 @@ SubTask = Callable[[np.random.Generator, World, Scene], None]  # adds its turns 
 
 @dataclass(frozen=True)
 class Ability:
-    """A kind of task, with the sub-tasks it is made of."""
+    """A kind of task, with the sub-tasks it is made of.
+
+    Attributes:
+        name: As in the environment's id.
+        sub_tasks: Each makes a scene of its own.
+        turns: Each adds its part to a scene of many abilities; empty: the same as `sub_tasks`.
+    """
 
     name: str
     sub_tasks: dict[str, SubTask]
+    turns: dict[str, SubTask] = field(default_factory=dict)
 
 
 def spoken(utterance: Utterance, *answers: Answer, directed: bool = True) -> Clip:

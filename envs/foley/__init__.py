@@ -55,6 +55,10 @@ class Foley:
         """Return whether there are sounds of this decision."""
         return any(sound.decision == decision for sound in SOUND_CLASSES.values())
 
+    def labels_of(self, decision: Decision) -> tuple[str, ...]:
+        """Return the labels of the sounds of this decision."""
+        return tuple(label for label in self.labels if SOUND_CLASSES[label].decision == decision)
+
     def draw(self, rng: np.random.Generator, decision: Decision, label: str | None = None) -> Clip:
         """Render a clip of `label`, or of a label drawn evenly from those of the `decision`.
 
@@ -62,7 +66,7 @@ class Foley:
             ScenarioError: The label is unknown, or belongs to the other decision.
         """
         if label is None:
-            candidates = [name for name in self.labels if SOUND_CLASSES[name].decision == decision]
+            candidates = self.labels_of(decision)
             label = candidates[int(rng.integers(len(candidates)))]
         elif label not in SOUND_CLASSES:
             raise ScenarioError(f"no built-in sound is called {label!r}{did_you_mean(label, self.labels)}")
