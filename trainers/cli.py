@@ -132,9 +132,10 @@ def _bench(options: argparse.Namespace) -> None:
 
     numbers = bench_world()
     if options.json:
-        print(json.dumps({name: round(value, 1) for name, value in numbers.items()}, indent=2))
+        print(json.dumps({k: round(v, 1) if isinstance(v, float) else v for k, v in numbers.items()}, indent=2))
     else:
-        print("\n".join(f"{name:24s} {value:12,.0f}" for name, value in numbers.items()))
+        shown = {k: f"{v:14,.1f}" if isinstance(v, float) else f"  {v or 'none'}" for k, v in numbers.items()}
+        print("\n".join(f"{name:24s} {value}" for name, value in shown.items()))
 
 
 def _seed(text: str) -> int:
