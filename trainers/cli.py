@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from envs import ABILITY_NAMES
 from envs.errors import SoundFlowError
 
 if TYPE_CHECKING:
@@ -79,6 +80,13 @@ def _parser() -> argparse.ArgumentParser:
     listen.add_argument("--policy", type=Path, default=Path("runs/quickstart/policy"), help="default: %(default)s")
     listen.add_argument("--json", action="store_true", help="print one JSON object a line")
     listen.set_defaults(command=_listen)
+    watch = commands.add_parser("watch", help="show one episode: picture, sound, and what was said")
+    watch.add_argument("--ability", choices=ABILITY_NAMES, default="Proactive", help="default: %(default)s")
+    watch.add_argument("--sub-task", metavar="NAME", help="of the ability; default: any")
+    watch.add_argument("--seed", type=_seed, default=0, metavar="N", help="of the scenario; default: %(default)s")
+    watch.add_argument("--policy", type=Path, help="a policy folder; default: an oracle that knows the scenario")
+    watch.add_argument("--out", type=Path, required=True, help="a .html, .png or .mp4 file")
+    watch.set_defaults(command=_watch)
     bench = commands.add_parser("bench", help="measure how fast a part is, on this machine")
     bench.add_argument("part", choices=["world"], help="world: composing streams and stepping environments")
     bench.add_argument("--json", action="store_true", help="print one JSON object")
@@ -125,6 +133,13 @@ def _listen(options: argparse.Namespace) -> None:
     from trainers.listen import listen  # noqa: PLC0415 - heavy
 
     listen(options.file, options.policy, sys.stdout, options.json)
+
+
+def _watch(options: argparse.Namespace) -> None:
+    _quiet_libraries()
+    from trainers.watch import watch  # noqa: PLC0415 - heavy
+
+    print(watch(options.ability, options.sub_task, options.seed, options.out, options.policy))
 
 
 def _bench(options: argparse.Namespace) -> None:

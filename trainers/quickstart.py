@@ -34,8 +34,9 @@ from policies.modeling_lalm import LALM
 from policies.session import Sampling
 from policies.tokenizer import ReplyTokenizer, train_tokenizer
 from trainers.config import QuickstartConfig
+from trainers.episode_view import Episode
 from trainers.evaluation import play
-from trainers.report import Episode, ReportData, write_report
+from trainers.report import ReportData, write_report
 from trainers.run_folder import check_out, set_earlier_aside
 from trainers.samples import SampleMaker, StreamSample
 from trainers.scenes import (

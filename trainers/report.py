@@ -1,19 +1,14 @@
 """The report: one HTML file with tables, curves and episodes to listen to; it opens offline."""
 
-import base64
 import html
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from envs.clock import SAMPLE_RATE
 from envs.files import write_text
-from envs.metrics import Metric, replies_by_label
-from envs.rendering import draw_trace
-from envs.scenario import Audio, Scenario
-from envs.trace import Trace
+from envs.metrics import Metric
+from trainers.episode_view import SCRIPT, STYLE, Episode, episode_html
 
 POLICY_ORDER = ("silent", "always", "random", "energy", "supervised", "ppo")
 MAX_BYTES = 10_000_000  # of the whole file; episodes that would not fit are named instead of shown
@@ -71,19 +66,9 @@ svg.bar{display:block;width:100%;min-width:80px;height:6px;margin:.2rem 0}
 .curves figure{margin:0}.curves figcaption{font-weight:600}.curves svg{width:100%;height:auto;display:block}
 .curves polyline{fill:none;stroke:var(--accent);stroke-width:1.6;stroke-linejoin:round}
 .curves line{stroke:var(--line)}.curves text{fill:var(--soft);font-size:11px}
-img{display:block;width:100%;height:auto;background:#fff;border-radius:8px}
 summary{color:var(--accent);cursor:pointer}dt{font-weight:600}dd{color:var(--soft);margin:0 0 .4rem 1.2rem}
-audio{width:100%;margin:.7rem 0 .3rem}pre{margin:.3rem 0;font-size:.84rem;color:var(--soft)}
+pre{margin:.3rem 0;font-size:.84rem;color:var(--soft)}
 """
-
-
-@dataclass(frozen=True)
-class Episode:
-    """One stream to look at and listen to."""
-
-    name: str
-    scenario: Scenario
-    trace: Trace
 
 
 @dataclass(frozen=True)
@@ -119,13 +104,18 @@ def write_report(path: Path, data: ReportData) -> None:
     write_text(path, document)
 
 
+def write_episode(path: Path, episode: Episode) -> None:
+    """Write a page of one episode: one file, no links."""
+    write_text(path, _page(episode.name, [episode_html(episode)]))
+
+
 def _page(title: str, parts: Sequence[str]) -> str:
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head><body>\n"
+        f"<title>{html.escape(title)}</title><style>{_STYLE}{STYLE}</style></head><body>\n"
         + "\n".join(parts)
-        + "\n</body></html>\n"
+        + f"\n{SCRIPT}\n</body></html>\n"
     )
 
 
@@ -231,56 +221,12 @@ def _episodes(episodes: Sequence[Episode], room: int) -> list[str]:
     """Return the episodes, at most `room` bytes of them."""
     parts = []
     for episode in episodes:
-        part = _episode(episode)
+        part = episode_html(episode)
         if len(part.encode()) + 1 > room:
             part = f"<p class=note>{html.escape(episode.name)}: left out, the report would be too large.</p>"
         parts.append(part)
         room -= len(part.encode()) + 1
     return parts
-
-
-def _episode(episode: Episode) -> str:
-    picture = io.BytesIO()
-    sound = _base64(_wav(episode.scenario.audio))
-    draw_trace(episode.scenario, episode.trace).savefig(picture, format="png", dpi=110)
-    rows = "".join(row for _, row in sorted(_cue_rows(episode.trace) + _reply_rows(episode.trace)))
-    return (
-        f"<h2>{html.escape(episode.name)}</h2>"
-        f'<img alt="Spectrogram, events, decisions and reward of the stream" src="data:image/png;base64,'
-        f'{_base64(picture.getvalue())}">'
-        f'<audio controls preload="metadata" src="data:audio/wav;base64,{sound}"></audio>'
-        "<div class=card><table class=text><thead><tr><th>second</th><th>what</th><th>reply</th></tr></thead>"
-        f"<tbody>{rows}</tbody></table></div>"
-    )
-
-
-def _reply_rows(trace: Trace) -> list[tuple[float, str]]:
-    rows = []
-    for reply, label in replies_by_label(trace):
-        what = f"<span class=bad>{label}</span>" if reply.cue is None else f"answers {_name(label)}"
-        rows.append((reply.start_s, _text_row(reply.start_s, what, reply.text)))
-    return rows
-
-
-def _cue_rows(trace: Trace) -> list[tuple[float, str]]:
-    """Return a row for each cue that nobody answered."""
-    answered = {reply.cue for reply in trace.replies}
-    missed = [cue for i, cue in enumerate(trace.cues) if i not in answered]
-    return [
-        (c.deadline_s, _text_row(c.deadline_s, f"<span class=bad>missed {_name(c.label)}</span>", "")) for c in missed
-    ]
-
-
-def _text_row(second: float, what: str, reply: str) -> str:
-    return f"<tr><td>{second:.1f}</td><td>{what}</td><td>{html.escape(reply)}</td></tr>"
-
-
-def _wav(audio: Audio) -> bytes:
-    import soundfile as sf  # noqa: PLC0415 - only where there is sound to embed
-
-    sound = io.BytesIO()
-    sf.write(sound, audio, SAMPLE_RATE, format="WAV", subtype="PCM_16")
-    return sound.getvalue()
 
 
 def _seconds(seconds: Mapping[str, float]) -> str:
@@ -294,7 +240,3 @@ def _seconds(seconds: Mapping[str, float]) -> str:
         for p in order
     )
     return f"<h2>Seconds</h2><div class=card><table><tbody>{rows}</tbody></table></div>"
-
-
-def _base64(content: bytes) -> str:
-    return base64.b64encode(content).decode("ascii")

@@ -15,7 +15,8 @@ from envs.clock import SAMPLE_RATE
 from envs.metrics import Metric
 from envs.scenario import Cue, Event, Scenario
 from envs.trace import Reply, StepRecord, Trace
-from trainers.report import MAX_BYTES, Episode, ReportData, write_report
+from trainers.episode_view import Episode
+from trainers.report import MAX_BYTES, ReportData, write_report
 
 VOID = {"meta", "img", "br", "input", "link"}
 

@@ -1,0 +1,75 @@
+"""Show one episode: as a page with its sound, a picture, or a video."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from envs.errors import ConfigError, did_you_mean
+from envs.files import write_bytes
+from envs.rendering import draw_trace, render_ansi
+from envs.stream_env import default_scenarios
+from envs.tokenizer import ByteTokenizer, TextTokenizer
+from policies.base import Policy
+from policies.lalm_policy import load_policy
+from policies.oracle import OraclePolicy
+from trainers.episode_view import Episode
+from trainers.evaluation import play
+
+_ORACLE_TOKENS = 32  # bytes a chunk: the pace of somebody who reads aloud fast
+
+
+def watch(ability: str, sub_task: str | None, seed: int, out: Path, policy_dir: Path | None = None) -> str:
+    """Play the scenario of a seed and write what happened to `out`.
+
+    Args:
+        ability: One of `envs.ABILITY_NAMES`.
+        sub_task: Of the ability, or None for any.
+        seed: Of the scenario.
+        out: A .html, .png or .mp4 file.
+        policy_dir: Who plays: a policy folder; None: an oracle that says what the timeline says.
+
+    Returns:
+        The episode as text.
+
+    Raises:
+        ConfigError: when `out` has another ending, or a video cannot be made.
+        ScenarioError, SpeechError, PolicyError: when the scenario or the policy cannot be had.
+    """
+    write = WRITERS.get(out.suffix.lower())
+    if write is None:
+        raise ConfigError(f"--out {out}: {out.suffix!r} is no kind of picture{did_you_mean(out.suffix, WRITERS)}")
+    scenario = default_scenarios(ability, sub_task)(seed)
+    policy: Policy
+    tokenizer: TextTokenizer = ByteTokenizer()
+    if policy_dir is None:
+        player, tokens = "an oracle", _ORACLE_TOKENS
+        policy = OraclePolicy(lambda _: scenario, 1, tokenizer, tokens)
+    else:
+        player, loaded = str(policy_dir), load_policy(policy_dir)
+        policy, tokenizer, tokens = loaded, loaded.tokenizer, loaded.tokens_per_chunk
+    (trace,) = play(policy, lambda _: scenario, [seed], num_slots=1, tokenizer=tokenizer, tokens_per_chunk=tokens)
+    what = ability if sub_task is None else f"{ability}, {sub_task.replace('_', ' ')}"
+    write(out, Episode(f"{what}, seed {seed}, played by {player}", scenario, trace))
+    return render_ansi(scenario, trace)
+
+
+def _write_page(path: Path, episode: Episode) -> None:
+    from trainers.report import write_episode  # noqa: PLC0415 - only where a page is asked for
+
+    write_episode(path, episode)
+
+
+def _write_picture(path: Path, episode: Episode) -> None:
+    write_bytes(path, lambda file: draw_trace(episode.scenario, episode.trace).savefig(file, format="png", dpi=110))
+
+
+def _write_video(path: Path, episode: Episode) -> None:
+    from trainers.video import write_video  # noqa: PLC0415 - only where a video is asked for
+
+    write_video(path, episode)
+
+
+WRITERS: dict[str, Callable[[Path, Episode], None]] = {
+    ".html": _write_page,
+    ".png": _write_picture,
+    ".mp4": _write_video,
+}
