@@ -26,6 +26,7 @@ from envs.sources import ClipSource, Mixture
 from envs.stream_env import default_scenarios
 from envs.tokenizer import ByteTokenizer
 from envs.trace import Trace
+from envs.workers import compose_all
 from policies.base import Policy
 from policies.baselines import BASELINES, make_baseline
 from policies.configuration_lalm import LALMConfig
@@ -45,7 +46,6 @@ from trainers.scenes import (
     TRAIN_SEEDS,
     VALIDATION_SEEDS,
     Composed,
-    compose_all,
     seeds,
 )
 from trainers.supervised import STAGES, train_stage

@@ -1,8 +1,5 @@
 """What training rests on: credit, layout of supervised streams, and that both losses really learn."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +20,7 @@ from trainers.config import ReinforcementConfig, StageConfig, SupervisedConfig
 from trainers.ppo import _kl, all_action_gain, experience, train_ppo
 from trainers.rollouts import Rollout, collect, content_advantages, decision_advantages
 from trainers.samples import Collator, SampleMaker, hurried, timeline_turns
-from trainers.scenes import Composed, compose_all
+from trainers.scenes import Composed
 from trainers.supervised import STAGES, DualLoss, train_stage
 
 SHORT = ProactiveScenarios(Foley(), 0.8, (20, 24))
@@ -147,43 +144,6 @@ def test_hurried_replies_come_between_ready_and_the_sounds_end(tokenizer) -> Non
             assert min(due_chunk(cue.ready_s), entry.chunk) <= early.chunk <= entry.chunk
             moved += early.chunk < entry.chunk
     assert moved > 3
-
-
-def test_workers_compose_the_same_bytes_in_order() -> None:
-    alone, pooled = list(compose_all(SHORT, range(3), 1)), list(compose_all(SHORT, range(3), 2))
-    for a, b in zip(alone, pooled, strict=True):
-        assert a.audio.tobytes() == b.audio.tobytes()
-        assert a.cues == b.cues
-
-
-INTERRUPTED = """
-import os, signal
-from envs.foley import Foley
-from envs.proactive import ProactiveScenarios
-from trainers.scenes import compose_all
-
-if __name__ == "__main__":
-    try:
-        for scenario in compose_all(ProactiveScenarios(Foley(), 0.4, (20, 24)), range(400), 2):
-            os.killpg(0, signal.SIGINT)  # what a terminal does at Ctrl-C: the workers get it, too
-    except KeyboardInterrupt:
-        print("interrupted")
-"""
-
-
-def test_ctrl_c_ends_composing_without_a_word_from_the_workers(tmp_path: Path) -> None:
-    """A worker that died in the middle of its queue left the run hanging for ever."""
-    (tmp_path / "interrupted.py").write_text(INTERRUPTED)
-    done = subprocess.run(
-        [sys.executable, str(tmp_path / "interrupted.py")],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-        start_new_session=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-    )
-    assert (done.stdout.strip(), done.stderr, done.returncode) == ("interrupted", "", 0)
 
 
 def test_dual_loss_learns_one_batch(tokenizer) -> None:

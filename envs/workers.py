@@ -1,0 +1,79 @@
+"""Compose many scenarios at once, in worker processes, in the order of their seeds."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from itertools import islice
+
+from envs.scenario import Scenario
+
+_BLOCK = 4
+
+_scenarios: Callable[[int], Scenario] | None = None  # of a worker process, set once by its initializer
+
+
+def compose_all(scenarios: Callable[[int], Scenario], wanted: Iterable[int], workers: int) -> Iterator[Scenario]:
+    """Yield the scenario of every seed, in order; `workers` processes work ahead.
+
+    Args:
+        scenarios: Makes the scenario of a seed; pickled, where there are several workers.
+        wanted: The seeds; they may have no end: close the iterator when there are enough.
+        workers: With 1, everything is composed in this process.
+    """
+    if workers <= 1:
+        yield from map(scenarios, wanted)
+        return
+    context = multiprocessing.get_context("spawn")  # torch has threads: a fork of it may hang
+    ahead: deque[Future[list[Scenario]]] = deque()  # bounded: a slow consumer must not fill the memory
+    seeds = iter(wanted)
+    pool = ProcessPoolExecutor(workers, context, _begin, (scenarios,))
+    try:
+        while block := list(islice(seeds, _BLOCK)):
+            with _children_not_interrupted():
+                ahead.append(pool.submit(_compose, block))
+            if len(ahead) > 2 * workers:
+                yield from ahead.popleft().result()
+        while ahead:
+            yield from ahead.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)  # nobody waits for what was to come
+
+
+@contextmanager
+def _children_not_interrupted() -> Iterator[None]:
+    """Begin processes that Ctrl-C does not reach: one that died of it in the middle of its queue would hang the pool.
+
+    A blocked signal is inherited; this process gets it as soon as it is unblocked.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # not on Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _begin(scenarios: Callable[[int], Scenario]) -> None:
+    global _scenarios  # noqa: PLW0603 - the pool's way to hand a worker something once
+    _scenarios = scenarios
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End when the parent was killed: a worker would wait for its next block for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _compose(block: Sequence[int]) -> list[Scenario]:
+    assert _scenarios is not None
+    return [_scenarios(seed) for seed in block]
