@@ -23,12 +23,16 @@ from envs.stream_env import (
 )
 from envs.tokenizer import ByteTokenizer, TextTokenizer
 from envs.trace import Trace
+from envs.workers import RenderedAhead
 
 Batch = dict[str, NDArray[Any]]
 
 
 class StreamingAudioVectorEnv(VectorEnv[Batch, Batch, NDArray[Any]]):
     """`num_envs` streams at once; takes the arguments of `StreamingAudioEnv`.
+
+    `workers` processes render the scenarios that come next while the present ones are played; with 0 each is rendered
+    when it begins. The bytes are the same. `close` ends them.
 
     With `autoreset` a finished slot begins its next episode at the next step (Gymnasium's NEXT_STEP);
     without, it gives silence and zero reward, still terminated, until it is reset (DISABLED): so evaluations
@@ -47,15 +51,20 @@ class StreamingAudioVectorEnv(VectorEnv[Batch, Batch, NDArray[Any]]):
         reward: Reward | None = None,
         thinking_s: float = 0.0,
         autoreset: bool = True,
+        workers: int = 0,
         render_mode: str | None = None,
     ) -> None:
         if render_mode is not None:
             raise ScenarioError("the batched environment does not render; use the single one")
         if num_envs < 1:
             raise ScenarioError(f"num_envs is {num_envs}, expected at least 1")
+        if workers < 0:
+            raise ScenarioError(f"workers is {workers}, expected 0 (none) or more")
         self.num_envs = num_envs
         check_rates(tokens_per_chunk, thinking_s)
         self.scenarios = default_scenarios(ability, sub_task) if scenarios is None else scenarios
+        self._ahead = RenderedAhead(self.scenarios, workers) if workers else None
+        self._next_seeds: list[int | None] = [None] * num_envs  # drawn and announced, not yet begun
         self.tokenizer: TextTokenizer = ByteTokenizer() if tokenizer is None else tokenizer
         self.reward = Reward.default() if reward is None else reward
         self.tokens_per_chunk = tokens_per_chunk
@@ -115,6 +124,7 @@ class StreamingAudioVectorEnv(VectorEnv[Batch, Batch, NDArray[Any]]):
         for slot in np.flatnonzero(mask).tolist():
             if seeds[slot] is not None:
                 self.generators[slot] = np_random(int(seeds[slot]))[0]
+                self._forget_next(slot)
             fresh[slot] = self._begin(slot, chosen[slot])
         before = self.episodes
         self._episodes = [fresh[i] if i in fresh else before[i] for i in range(self.num_envs)]
@@ -185,8 +195,32 @@ class StreamingAudioVectorEnv(VectorEnv[Batch, Batch, NDArray[Any]]):
 
     def _begin(self, slot: int, scenario_seed: int | None) -> Episode:
         if scenario_seed is None:
+            scenario_seed, self._next_seeds[slot] = self._next_seeds[slot], None
+        if scenario_seed is None:
             scenario_seed = int(self.generators[slot].integers(SEED_RANGE))
-        return Episode(self.scenarios(int(scenario_seed)), self.tokenizer, self.reward, self.thinking_s)
+        if self._ahead is None:
+            scenario = self.scenarios(int(scenario_seed))
+        else:
+            scenario = self._ahead(int(scenario_seed))
+            self._announce_next(slot, self._ahead)
+        return Episode(scenario, self.tokenizer, self.reward, self.thinking_s)
+
+    def _announce_next(self, slot: int, ahead: RenderedAhead) -> None:
+        """Draw the seed of a slot's next episode now, so that its scenario can be rendered in the meantime."""
+        if self.autoreset and self._next_seeds[slot] is None:
+            self._next_seeds[slot] = seed = int(self.generators[slot].integers(SEED_RANGE))
+            ahead.announce(seed)
+
+    def _forget_next(self, slot: int) -> None:
+        """Take back what was announced for a slot whose generator begins anew."""
+        seed, self._next_seeds[slot] = self._next_seeds[slot], None
+        if self._ahead is not None and seed is not None:
+            self._ahead.withdraw(seed)
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """End the processes that render ahead."""
+        if self._ahead is not None:
+            self._ahead.close()
 
     def _per_slot(self, name: str, values: Any) -> list[Any]:
         if len(values) != self.num_envs:

@@ -28,10 +28,9 @@ def compose_all(scenarios: Callable[[int], Scenario], wanted: Iterable[int], wor
     if workers <= 1:
         yield from map(scenarios, wanted)
         return
-    context = multiprocessing.get_context("spawn")  # torch has threads: a fork of it may hang
     ahead: deque[Future[list[Scenario]]] = deque()  # bounded: a slow consumer must not fill the memory
     seeds = iter(wanted)
-    pool = ProcessPoolExecutor(workers, context, _begin, (scenarios,))
+    pool = _pool(scenarios, workers)
     try:
         while block := list(islice(seeds, _BLOCK)):
             with _children_not_interrupted():
@@ -42,6 +41,47 @@ def compose_all(scenarios: Callable[[int], Scenario], wanted: Iterable[int], wor
             yield from ahead.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)  # nobody waits for what was to come
+
+
+class RenderedAhead:
+    """The scenarios of `scenarios`, those that were announced composed by worker processes in the meantime.
+
+    Args:
+        scenarios: Makes the scenario of a seed; it is pickled.
+        workers: Processes; they begin with the first announcement, and end with `close` or this process.
+    """
+
+    def __init__(self, scenarios: Callable[[int], Scenario], workers: int) -> None:
+        self.scenarios = scenarios
+        self._pool = _pool(scenarios, workers)
+        self._announced: dict[int, Future[list[Scenario]]] = {}
+
+    def announce(self, seed: int) -> None:
+        """Say that the scenario of `seed` will be asked for."""
+        if seed not in self._announced:
+            with _children_not_interrupted():
+                self._announced[seed] = self._pool.submit(_compose, [seed])
+
+    def withdraw(self, seed: int) -> None:
+        """Say that it will not be asked for after all."""
+        announced = self._announced.pop(seed, None)
+        if announced is not None:
+            announced.cancel()
+
+    def __call__(self, seed: int) -> Scenario:
+        """Return the scenario of a seed; one that was not announced is composed here."""
+        announced = self._announced.pop(seed, None)
+        return self.scenarios(seed) if announced is None else announced.result()[0]
+
+    def close(self) -> None:
+        """End the workers; scenarios can be asked for still."""
+        self._announced.clear()
+        self._pool.shutdown(cancel_futures=True)
+
+
+def _pool(scenarios: Callable[[int], Scenario], workers: int) -> ProcessPoolExecutor:
+    context = multiprocessing.get_context("spawn")  # torch has threads: a fork of it may hang
+    return ProcessPoolExecutor(workers, context, _begin, (scenarios,))
 
 
 @contextmanager

@@ -5,6 +5,8 @@ from beeps import beeps
 from gymnasium.vector import AutoresetMode
 
 from envs.errors import ScenarioError
+from envs.foley import Foley
+from envs.proactive import ProactiveScenarios
 from envs.rewards import Reward
 from envs.stream_env import StreamingAudioEnv
 from envs.tokenizer import ByteTokenizer
@@ -123,3 +125,50 @@ def test_bad_arguments_are_named():
         StreamingAudioVectorEnv(0, beeps)
     with pytest.raises(ScenarioError, match="does not render"):
         StreamingAudioVectorEnv(1, beeps, render_mode="rgb_array")
+
+
+def play(env, steps):
+    """Return the bytes that an environment gives, seeded, then let run on, then seeded anew."""
+    seen = [env.reset(seed=3)[0]["audio"].tobytes()]
+    actions = {"kind": np.zeros(env.num_envs, int), "tokens": np.full((env.num_envs, K), 257)}
+    for step in range(steps):
+        if step == steps // 2:
+            seen.append(env.reset(seed=4)[0]["audio"].tobytes())
+        seen.append(env.step(actions)[0]["audio"].tobytes())
+    return seen
+
+
+def test_scenarios_rendered_ahead_are_the_same_bytes():
+    scenarios = ProactiveScenarios(Foley(), 0.8, (10, 12))
+    here = StreamingAudioVectorEnv(3, scenarios, tokens_per_chunk=K)
+    ahead = StreamingAudioVectorEnv(3, scenarios, tokens_per_chunk=K, workers=2)
+    try:
+        assert play(ahead, 60) == play(here, 60)
+        assert len(set(play(here, 60))) > 50
+    finally:
+        ahead.close()
+    with pytest.raises(ScenarioError, match="workers is -1"):
+        StreamingAudioVectorEnv(3, scenarios, workers=-1)
+
+
+class Counted:
+    """Scenarios that count how often this process composed one."""
+
+    def __init__(self):
+        self.composed = 0
+
+    def __call__(self, seed):
+        self.composed += 1
+        return beeps(seed)
+
+
+def test_only_first_scenarios_are_rendered_where_they_are_played():
+    scenarios = Counted()
+    env = StreamingAudioVectorEnv(2, scenarios, tokens_per_chunk=K, workers=1)
+    actions = {"kind": np.zeros(2, int), "tokens": np.full((2, K), 257)}
+    env.reset(seed=0)
+    ended = 0
+    while ended < 6:
+        ended += env.step(actions)[2].sum()
+    env.close()
+    assert scenarios.composed == 2
