@@ -133,17 +133,26 @@ def spec_smooth(audio: Audio) -> Audio:
 
 
 def tfjp(audio: Audio, max_seconds: float = 5.0) -> Audio:
-    """Run all of TFJP: float32 [n] -> float32 [m], m a multiple of 200 ms and at most `max_seconds` long."""
+    """Run all of TFJP: float32 [n] -> float32 [m], m a multiple of 200 ms and at most `max_seconds` long.
+
+    A last silence cut that still changes the clip starts all of it again, at most K times; a clip that is not stable
+    then is taken as it is.
+    """
     out = audio
     for _ in range(ROUNDS):
-        before = len(out)
-        out = denoise(silence_cut(out))
-        if len(out) == before:
-            break
-    for _ in range(ROUNDS):
-        out = spec_smooth(boundary_norm(core_locate(out, max_seconds)))
+        out = spec_smooth(boundary_norm(core_locate(_clean(out), max_seconds)))
         cut = silence_cut(out)
         if len(cut) == len(out):
             return out
         out = cut
-    return spec_smooth(boundary_norm(out))  # still unstable after K rounds: taken as it is
+    return spec_smooth(boundary_norm(out))
+
+
+def _clean(audio: Audio) -> Audio:
+    """Cut silence and subtract noise, at most K times, until nothing is left to cut."""
+    for _ in range(ROUNDS):
+        before = len(audio)
+        audio = denoise(silence_cut(audio))
+        if len(audio) == before:
+            break
+    return audio

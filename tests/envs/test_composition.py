@@ -34,6 +34,9 @@ class Bursts:
     def has(self, decision: Decision) -> bool:
         return True
 
+    def labels_of(self, decision: Decision) -> tuple[str, ...]:
+        return (self.labels[:3] if decision == "RESPOND" else self.labels[3:]) if self.has(decision) else ()
+
     def draw(self, rng: np.random.Generator, decision: Decision, label: str | None = None) -> Clip:
         respond = decision == "RESPOND"
         name = label or self.labels[int(rng.integers(3)) + (0 if respond else 3)]

@@ -1,5 +1,7 @@
 """The operators of time-frequency joint preprocessing, each by what it promises."""
 
+from itertools import pairwise
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -55,6 +57,29 @@ def test_denoise_quiets_the_floor_and_keeps_the_tone() -> None:
     assert len(clean) == len(dirty)
     assert clean[: RATE // 2].std() < 0.5 * dirty[: RATE // 2].std()
     assert abs(clean[round(1.2 * RATE) : round(1.8 * RATE)].std() / 0.212 - 1) < 0.05
+
+
+@given(clips())
+@settings(max_examples=30, deadline=None)
+def test_denoise_adds_to_no_frequency(audio: Audio) -> None:
+    """Spectral subtraction takes away from every frame; what overlapping frames share may only leak a little."""
+    clean = denoise(audio)
+    assert len(clean) == len(audio)
+    assert clean.dtype == np.float32
+    before, after = (np.abs(np.fft.rfft(a, max(len(a), 1))) ** 2 for a in (audio, clean))
+    bands = np.linspace(0, len(before), 9).astype(int)
+    for low, high in pairwise(bands):
+        assert after[low:high].sum() <= 1.02 * before[low:high].sum() + 1e-9
+
+
+@given(clips(), st.floats(0.2, 5.0))
+@settings(max_examples=30, deadline=None)
+def test_core_locate_cuts_one_piece_of_the_clip(audio: Audio, seconds: float) -> None:
+    core = core_locate(audio, seconds)
+    assert len(core) == min(len(audio), round(seconds * RATE))
+    if 0 < len(core) < len(audio):
+        starts = np.flatnonzero(audio[: len(audio) - len(core) + 1] == core[0])
+        assert any(np.array_equal(audio[start : start + len(core)], core) for start in starts.tolist())
 
 
 def test_noise_profile_is_that_of_the_quietest_frames() -> None:
