@@ -1,16 +1,9 @@
-"""A folder of recordings with a `manifest.csv`: read, checked, split by recording and speaker, drawn from.
+"""A folder of recordings: read, split by recording and speaker, drawn from. What its rows hold: `envs.manifest`."""
 
-Columns: path, label, caption, domain, decision (RESPOND, IGNORE or blank), recording, speaker, seconds,
-source, licence. A blank decision means that nobody asked for a reply to the sound: it serves as a distractor
-and deserves silence.
-"""
-
-import csv
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 
@@ -18,25 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.audio import read_audio
-from envs.corpora import read_layout
-from envs.errors import AudioError, ManifestError, ScenarioError, did_you_mean
-from envs.scenario import SPEECH, Clip, Decision
+from envs.errors import AudioError, ScenarioError, did_you_mean
+from envs.manifest import COLUMNS, read_rows
+from envs.records import ALLOW_BROKEN, BrokenRecord, BrokenTally, Columns, Entry
+from envs.scenario import SPEECH, Audio, Clip, Decision
 from envs.sound_classes import answer_for
 from envs.tfjp import tfjp
 
-COLUMNS = (
-    "path",
-    "label",
-    "caption",
-    "domain",
-    "decision",
-    "recording",
-    "speaker",
-    "seconds",
-    "source",
-    "licence",
-)
-LONGEST_RECORDING_S = 600.0  # a scene takes five of them; an hour would fill the memory
+__all__ = ["COLUMNS", "ClipLibrary", "Recording", "make_recording"]  # COLUMNS is what its folders have
 _QUIETEST_PEAK = 1e-4  # -80 dBFS: what is below is not blown up to full scale
 
 
@@ -58,28 +40,34 @@ class Recording:
 class ClipLibrary:
     """Recordings to plan scenes from; draws balance labels so that no large one drowns the rest."""
 
-    def __init__(self, recordings: Sequence[Recording]) -> None:
+    def __init__(self, recordings: Sequence[Recording], broken: Sequence[BrokenRecord] = ()) -> None:
         self.recordings = tuple(recordings)
+        self.broken = tuple(broken)  # what was left out when they were read
 
     @classmethod
-    def from_folder(cls, folder: Path, layout: str = "manifest") -> "ClipLibrary":
+    def from_folder(cls, folder: Path, layout: str = "manifest", allow_broken: float = ALLOW_BROKEN) -> "ClipLibrary":
         """Read every clip that `folder/manifest.csv` names, or a published corpus in its own layout.
+
+        Records that cannot be used are left out, kept in `broken`, and warned of.
 
         Args:
             folder: Where the manifest, or the corpus, lies.
             layout: "manifest", or one of `envs.corpora.LAYOUTS`.
+            allow_broken: The share of records that may be broken.
 
         Raises:
-            ManifestError: when the folder or manifest is missing, lacks a column, or a row cannot be used.
-            AudioError: when a clip cannot be used; none is ever skipped.
+            ManifestError: when the folder or manifest is missing or lacks a column, a path leads out of the folder,
+                or more than `allow_broken` of the records cannot be used; the first of them is named.
         """
-        if layout == "manifest":
-            rows = _read_manifest(folder)
-        else:
-            rows = read_layout(folder, layout)
-            _check_rows(folder, folder, rows)
+        rows = read_rows(folder, layout)
+        tally = BrokenTally(folder, len(rows), allow_broken)
+        tally.add(row for row in rows if isinstance(row, BrokenRecord))  # before a corpus is decoded
         with ThreadPoolExecutor(4) as pool:
-            return cls(list(pool.map(lambda row: _read_recording(folder, *row), rows)))
+            read = list(pool.map(lambda row: _read_recording(folder, row), rows))
+        tally.add(found for found in read if isinstance(found, BrokenRecord))
+        tally.warn()
+        broken = [found for found in read if isinstance(found, BrokenRecord)]
+        return cls([found for found in read if isinstance(found, Recording)], broken)
 
     def __len__(self) -> int:
         return len(self.recordings)
@@ -198,75 +186,38 @@ def _connected_groups(recordings: Sequence[Recording]) -> list[list[Recording]]:
     return [groups[key] for key in sorted(groups)]
 
 
-def _read_manifest(folder: Path) -> list[tuple[int, dict[str, str]]]:
-    """Return (line number, row) pairs, checked as far as text goes."""
-    path = folder / "manifest.csv"
-    if not folder.is_dir():
-        raise ManifestError(f"{folder}: no such folder of clips")
-    if not path.is_file():
-        raise ManifestError(f"{path}: no such manifest; it needs the columns {', '.join(COLUMNS)}")
+def _read_recording(folder: Path, row: Entry) -> Recording | BrokenRecord:
+    """Read one clip, preprocess it, and bring its peak to 1."""
+    if isinstance(row, BrokenRecord):
+        return row
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            header = reader.fieldnames or []
-            for column in COLUMNS:
-                if column not in header:
-                    raise ManifestError(f"{path}: no column {column!r}{_instead(column, header)}")
-            rows = [(reader.line_num, row) for row in reader]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ManifestError(f"{path}: not a UTF-8 CSV file: {error}") from error
-    if not rows:
-        raise ManifestError(f"{path}: the manifest names no clips")
-    _check_rows(folder, path, rows)
-    return rows
+        return make_recording(read_audio(folder / row.columns["path"]), row.columns)
+    except AudioError as error:
+        return row.broken(str(error))
+    except OSError as error:  # a file that may not be read
+        return row.broken(f"{error.filename}: {error.strerror}")
 
 
-def _instead(column: str, header: Sequence[str]) -> str:
-    """Say which column of the file may be the missing one under another name."""
-    close = get_close_matches(column, [name for name in header if name not in COLUMNS], n=1)
-    return f"; rename {close[0]!r} to {column!r}" if close else f"; it has {', '.join(header) or 'none'}"
+def make_recording(audio: Audio, columns: Columns) -> Recording:
+    """Preprocess a clip (TFJP), bring its peak to 1, and give it what a row of a manifest says of it.
 
-
-def _check_rows(folder: Path, path: Path, rows: list[tuple[int, dict[str, str]]]) -> None:
-    """Raise for the first row that cannot be used."""
-    seen: dict[Path, int] = {}
-    for line, row in rows:
-        if None in row or None in row.values():
-            raise ManifestError(f"{path}, line {line}: has more or fewer fields than the header")
-        where = f"{path}, line {line}"
-        if row["decision"] not in ("RESPOND", "IGNORE", ""):
-            raise ManifestError(f"{where}: decision is {row['decision']!r}, expected RESPOND, IGNORE or blank")
-        if not row["label"]:
-            raise ManifestError(f"{where}: label is blank, expected the name of the sound")
-        if "\0" in row["path"]:
-            raise ManifestError(f"{where}: path {row['path']!r} holds a NUL byte, expected the name of a file")
-        clip = (folder / row["path"]).resolve()
-        if not clip.is_relative_to(folder.resolve()):
-            raise ManifestError(f"{where}: path {row['path']!r} leads out of the folder; clips have to lie in it")
-        if not clip.is_file():
-            raise ManifestError(f"{where}: path {row['path']!r} names no file; add the clip or remove the row")
-        if clip in seen:
-            raise ManifestError(f"{where}: path {row['path']!r} is listed before, on line {seen[clip]}; name it once")
-        seen[clip] = line
-
-
-def _read_recording(folder: Path, line: int, row: dict[str, str]) -> Recording:
-    """Read one clip of the manifest, preprocess it, and bring its peak to 1."""
-    audio = tfjp(read_audio(folder / row["path"], LONGEST_RECORDING_S))
+    Raises:
+        AudioError: when it asks for a reply and holds nothing but silence.
+    """
+    audio = tfjp(audio)
     peak = float(np.abs(audio).max(initial=0.0))
-    decision: Decision = "RESPOND" if row["decision"] == "RESPOND" else "IGNORE"
+    decision: Decision = "RESPOND" if columns["decision"] == "RESPOND" else "IGNORE"
     if peak == 0.0 and decision == "RESPOND":
-        raise AudioError(
-            f"{folder / row['path']}: holds nothing but silence, and its row (line {line}) asks for a reply"
-        )
+        raise AudioError(f"{columns['path']}: holds nothing but silence, and its row asks for a reply")
+    label, caption, domain = columns["label"], columns["caption"], columns["domain"]
     clip = Clip(
         audio=(audio / max(peak, _QUIETEST_PEAK)).astype(np.float32),
-        label=row["label"],
-        caption=row["caption"],
-        domain=row["domain"],
+        label=label,
+        caption=caption,
+        domain=domain,
         decision=decision,
-        origin=row["path"],
-        answers=(answer_for(row["label"], row["caption"], row["domain"]),) if decision == "RESPOND" else (),
-        recording=row["recording"],
+        origin=columns["path"],
+        answers=(answer_for(label, caption, domain),) if decision == "RESPOND" else (),
+        recording=columns["recording"],
     )
-    return Recording(clip, row["speaker"], row["source"])
+    return Recording(clip, columns["speaker"], columns["source"])

@@ -11,10 +11,12 @@ import soundfile as sf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envs.clip_library import COLUMNS, ClipLibrary, Recording
-from envs.errors import AudioError, ManifestError, ScenarioError
+from envs.clip_library import ClipLibrary, Recording
+from envs.errors import ManifestError, ScenarioError
+from envs.manifest import COLUMNS
 from envs.planning import deal, plan_scene
 from envs.proactive import DealtScenarios, ProactiveScenarios
+from envs.records import BrokenRecord, BrokenRecordsWarning, broken_lines
 from envs.scenario import Answer, Clip
 
 SHARED = Path(__file__).parents[3] / "shared" / "audio"
@@ -92,7 +94,7 @@ def test_bad_manifests_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("fault", ["nan", "corrupt", "empty", "silent"])
-def test_an_unusable_clip_is_an_error_and_never_skipped(tmp_path: Path, fault: str) -> None:
+def test_an_unusable_clip_is_an_error_or_left_out_by_name(tmp_path: Path, fault: str) -> None:
     folder = write_folder(tmp_path, [row("good.wav"), row("bad.wav", decision="RESPOND")])
     audio = np.zeros(16_000, np.float32)
     if fault == "nan":
@@ -101,8 +103,55 @@ def test_an_unusable_clip_is_an_error_and_never_skipped(tmp_path: Path, fault: s
         (folder / "bad.wav").write_bytes(b"RIFF but not really")
     else:
         sf.write(folder / "bad.wav", audio[: 0 if fault == "empty" else None], 16_000, subtype="FLOAT")
-    with pytest.raises(AudioError, match=r"bad\.wav"):
+    with pytest.raises(ManifestError, match=r"manifest\.csv, line 3: .*bad\.wav.* of 2 records .* 1 cannot be used"):
         ClipLibrary.from_folder(folder)
+    with pytest.warns(BrokenRecordsWarning, match="left out: 1 of 2 records"):
+        library = ClipLibrary.from_folder(folder, allow_broken=0.5)
+    assert [(r.file.name, r.line) for r in library.broken] == [("manifest.csv", 3)]
+    assert [r.clip.origin for r in library.recordings] == ["good.wav"]
+
+
+def test_a_small_share_of_broken_records_is_left_out_and_named(tmp_path: Path) -> None:
+    """Of 41 records 4 are broken, each in another way; what is left draws as if they had never been there."""
+    rows = [row(f"{i}.wav", "xyz"[i % 3], recording=f"{i}") for i in range(37)]
+    (tmp_path / "sound").mkdir()
+    (tmp_path / "broken").mkdir()
+    sound = ClipLibrary.from_folder(write_folder(tmp_path / "sound", rows))
+    faulty = [*rows, row("gone.flac"), row("0.wav"), row("text.flac")]
+    faulty.insert(5, row("x.wav", decision="MAYBE"))
+    folder = write_folder(tmp_path / "broken", rows)
+    (folder / "text.flac").write_text("no sound")
+    write_folder(folder, faulty)
+    with pytest.raises(ManifestError, match=r"line 7: decision is 'MAYBE'.* \(the first of them\); of 41 records"):
+        ClipLibrary.from_folder(folder)
+    with pytest.warns(BrokenRecordsWarning) as warned:
+        library = ClipLibrary.from_folder(folder, allow_broken=0.1)
+    assert [record.line for record in library.broken] == [7, 40, 41, 42]
+    assert str(warned[0].message).splitlines()[-1] == "left out: 4 of 41 records"
+    assert warned[0].filename == __file__
+    rngs = np.random.default_rng(3), np.random.default_rng(3)
+    for _ in range(20):
+        drawn, again = library.draw(rngs[0], "IGNORE"), sound.draw(rngs[1], "IGNORE")
+        assert drawn.origin == again.origin
+        np.testing.assert_array_equal(drawn.audio, again.audio)
+
+
+def test_of_many_broken_records_ten_are_named() -> None:
+    broken = [BrokenRecord(Path("manifest.csv"), i, "why") for i in range(2, 27)]
+    lines = broken_lines(broken, 3_000)
+    assert lines[0] == "left out: manifest.csv, line 2: why"
+    assert lines[10:] == ["left out: 25 of 3000 records, of which 10 are named"]
+
+
+def test_what_is_never_allowed(tmp_path: Path) -> None:
+    """Neither a path that leads out, nor a folder of which nothing is left, nor a share that is none."""
+    folder = write_folder(tmp_path, [row("a.wav"), row("../etc/passwd", decision="MAYBE")])
+    with pytest.raises(ManifestError, match=r"line 3: path '\.\./etc/passwd' leads out"):
+        ClipLibrary.from_folder(folder, allow_broken=1.0)
+    with pytest.raises(ManifestError, match=r"of 1 records .* 1 cannot be used.*; repair or remove them$"):
+        ClipLibrary.from_folder(write_folder(folder, [row("gone.flac")]), allow_broken=1.0)
+    with pytest.raises(ManifestError, match=r"is 1\.5, expected one from 0 to 1"):
+        ClipLibrary.from_folder(write_folder(folder, [row("a.wav")]), allow_broken=1.5)
 
 
 ANSWER = Answer(("I hear it.",), ("hear",), 1.0, "iii", "safety_signal", 0.5)

@@ -10,6 +10,7 @@ import soundfile as sf
 from envs.clip_library import ClipLibrary
 from envs.corpora import LAYOUTS
 from envs.errors import ManifestError
+from envs.records import BrokenRecordsWarning
 
 
 def clip(path: Path, seed: int = 0) -> None:
@@ -136,7 +137,7 @@ def test_decisions_and_ties_are_kept(tmp_path: Path) -> None:
 def test_a_clip_that_is_missing_or_leads_out_of_the_corpus_is_named(tmp_path: Path) -> None:
     esc50(tmp_path)
     (tmp_path / "audio" / "1-100032-A-0.wav").unlink()
-    with pytest.raises(ManifestError, match=r"line 2: path 'audio/1-100032-A-0\.wav' names no file"):
+    with pytest.raises(ManifestError, match=r"esc50\.csv, line 2: path 'audio/1-100032-A-0\.wav' names no file"):
         ClipLibrary.from_folder(tmp_path, "esc50")
     text(tmp_path / "meta" / "esc50.csv", "filename,category,src_file", "../../etc/passwd,dog,1")
     with pytest.raises(ManifestError, match="leads out of the folder"):
@@ -163,3 +164,13 @@ def test_broken_tables_are_named(tmp_path: Path) -> None:
     text(tmp_path / "eval_segments.csv", 'x, 0.0, 10.0, "/m/unknown"')
     with pytest.raises(ManifestError, match=r"eval_segments\.csv, line 1"):
         ClipLibrary.from_folder(tmp_path, "audioset")
+    proactive_sound_bench(tmp_path)
+    with (tmp_path / "proactive_reply_benchmark.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"id": "c9a2d625", "path"\n')
+    with pytest.raises(ManifestError, match=r"benchmark\.jsonl, line 3: not JSON"):
+        ClipLibrary.from_folder(tmp_path, "proactive_sound_bench")
+    with pytest.warns(BrokenRecordsWarning, match="left out: 1 of 3 records"):
+        assert len(ClipLibrary.from_folder(tmp_path, "proactive_sound_bench", allow_broken=0.4)) == 2
+    clip(tmp_path / "digits" / "recordings" / "seven.wav")
+    with pytest.raises(ManifestError, match=r"seven\.wav: expected a name like"):
+        ClipLibrary.from_folder(tmp_path / "digits", "free_spoken_digits")
