@@ -11,12 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from envs import ABILITY_NAMES
+from envs.corpora import LAYOUTS
 from envs.errors import SoundFlowError
+from envs.records import ALLOW_BROKEN
 
 if TYPE_CHECKING:
     from envs.metrics import Metric
+    from trainers.clips import ClipFolder
 
 Command = Callable[[argparse.Namespace], None]
+_PLAIN_CLIPS = ("manifest", ALLOW_BROKEN)
 CONFIGS = Path(__file__).parent.parent / "configs"
 
 
@@ -55,6 +59,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error(f"unrecognized arguments: {' '.join(strays)}")
     if rest:
         options.overrides += rest
+    if "clips" in options and options.clips is None and (options.layout, options.allow_broken) != _PLAIN_CLIPS:
+        parser.error("--layout and --allow-broken say how --clips is read; name a folder with it")
     return options
 
 
@@ -64,14 +70,16 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     quickstart = commands.add_parser("quickstart", help="train and judge an agent from scratch, in minutes")
     quickstart.add_argument("--out", type=Path, default=Path("runs/quickstart"), help="default: %(default)s")
-    quickstart.add_argument("--clips", type=Path, help="a folder of recordings with a manifest.csv")
+    quickstart.add_argument("--clips", type=Path, help="a folder of recordings")
+    _add_clip_options(quickstart)
     quickstart.add_argument("--seed", type=_seed, metavar="N", help="of everything that is drawn")
     quickstart.add_argument("--config", type=Path, default=CONFIGS / "quickstart.yaml", help="a YAML file")
     quickstart.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="such as ppo.iterations=4")
     quickstart.set_defaults(command=_quickstart)
     evaluate = commands.add_parser("evaluate", help="judge a policy on streams made of your recordings")
     evaluate.add_argument("--policy", type=Path, required=True, help="a policy folder")
-    evaluate.add_argument("--clips", type=Path, required=True, help="a folder of recordings with a manifest.csv")
+    evaluate.add_argument("--clips", type=Path, required=True, help="a folder of recordings")
+    _add_clip_options(evaluate)
     evaluate.add_argument("--json", action="store_true", help="print one JSON object")
     evaluate.add_argument("--seed", type=_seed, default=0, metavar="N", help="of the streams; default: %(default)s")
     evaluate.set_defaults(command=_evaluate)
@@ -94,6 +102,30 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_clip_options(command: argparse.ArgumentParser) -> None:
+    layout, share = _PLAIN_CLIPS
+    command.add_argument(
+        "--layout",
+        choices=[layout, *LAYOUTS],
+        default=layout,
+        metavar="NAME",
+        help="how the folder is laid out: %(choices)s; default: %(default)s, which is a manifest.csv",
+    )
+    command.add_argument(
+        "--allow-broken",
+        type=_share,
+        default=share,
+        metavar="SHARE",
+        help="of the recordings that may be left out because they are broken; default: %(default)s",
+    )
+
+
+def _clips(options: argparse.Namespace) -> "ClipFolder | None":
+    from trainers.clips import ClipFolder  # noqa: PLC0415 - heavy
+
+    return ClipFolder(options.clips, options.layout, options.allow_broken) if options.clips else None
+
+
 def _quickstart(options: argparse.Namespace) -> None:
     from trainers.config import QuickstartConfig  # noqa: PLC0415 - heavy
     from trainers.config_loading import load_config  # noqa: PLC0415 - heavy
@@ -104,14 +136,16 @@ def _quickstart(options: argparse.Namespace) -> None:
     _quiet_libraries()
     from trainers.quickstart import run_quickstart  # noqa: PLC0415 - heavy
 
-    run_quickstart(config, options.out, options.clips)
+    run_quickstart(config, options.out, _clips(options))
 
 
 def _evaluate(options: argparse.Namespace) -> None:
     _quiet_libraries()
     from trainers.evaluation import evaluate_on_clips  # noqa: PLC0415 - heavy
 
-    metrics = evaluate_on_clips(options.policy, options.clips, options.seed)
+    clips = _clips(options)
+    assert clips is not None  # the option is required
+    metrics = evaluate_on_clips(options.policy, clips, options.seed)
     if options.json:
         print(json.dumps({name: metric.to_json() for name, metric in metrics.items()}, indent=2, allow_nan=False))
     else:
@@ -157,6 +191,16 @@ def _seed(text: str) -> int:
     if not text.isdecimal() or int(text) >= 2**32:  # what numpy and transformers take
         raise argparse.ArgumentTypeError(f"expected a whole number from 0 to {2**32 - 1}, got {text!r}")
     return int(text)
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"expected a share from 0 to 1, got {text!r}")
+    return share
 
 
 def _quiet_libraries() -> None:

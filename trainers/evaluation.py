@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 
-from envs.clip_library import ClipLibrary
 from envs.metrics import Metric, evaluate_traces
 from envs.planning import deal
 from envs.proactive import DealtScenarios
@@ -16,6 +15,7 @@ from envs.trace import Trace
 from envs.vector_env import StreamingAudioVectorEnv
 from policies.base import Policy
 from policies.lalm_policy import load_policy
+from trainers.clips import ClipFolder
 
 Progress = Callable[[int], object]  # told how many episodes have been finished
 
@@ -59,11 +59,10 @@ def play(
     return traces
 
 
-def evaluate_on_clips(policy_dir: Path, clips: Path, seed: int = 0, num_slots: int = 32) -> dict[str, Metric]:
+def evaluate_on_clips(policy_dir: Path, clips: ClipFolder, seed: int = 0, num_slots: int = 32) -> dict[str, Metric]:
     """Judge a policy folder on proactive streams made of all recordings of a clip folder."""
     policy = load_policy(policy_dir, num_slots)
-    library = ClipLibrary.from_folder(clips)
-    scenarios = DealtScenarios(tuple(deal(library, seed)), seed)
+    scenarios = DealtScenarios(tuple(deal(clips.read(), seed)), seed)
     traces = play(
         policy,
         scenarios,

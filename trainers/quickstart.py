@@ -34,6 +34,7 @@ from policies.lalm_policy import LALMPolicy, save_policy
 from policies.modeling_lalm import LALM
 from policies.session import Sampling
 from policies.tokenizer import ReplyTokenizer, train_tokenizer
+from trainers.clips import ClipFolder
 from trainers.config import QuickstartConfig
 from trainers.episode_view import Episode
 from trainers.evaluation import play
@@ -82,7 +83,7 @@ class Run:
         return ProactiveScenarios(self.source, scenes.respond_share, (scenes.min_chunks, scenes.max_chunks))
 
 
-def run_quickstart(config: QuickstartConfig, out: Path, clips: Path | None = None) -> None:
+def run_quickstart(config: QuickstartConfig, out: Path, clips: ClipFolder | None = None) -> None:
     """Train and judge an agent; everything is written under `out`.
 
     Writes `metrics.json`, `report.html`, `policy/` (the reinforced policy), `supervised/` (the policy before
@@ -91,7 +92,7 @@ def run_quickstart(config: QuickstartConfig, out: Path, clips: Path | None = Non
 
     Raises:
         ConfigError: when `out` cannot be a folder, or the reward fails; nothing is written then.
-        ManifestError, AudioError: when `clips` cannot be used; nothing is written then.
+        ManifestError: when `clips` cannot be used; nothing is written then.
         PolicyError, OSError: when a result cannot be written; it is not left half-written.
     """
     begin = time.perf_counter()
@@ -113,7 +114,7 @@ def run_quickstart(config: QuickstartConfig, out: Path, clips: Path | None = Non
     _publish(run, results, last)
 
 
-def _prepare(config: QuickstartConfig, out: Path, clips: Path | None) -> Run:
+def _prepare(config: QuickstartConfig, out: Path, clips: ClipFolder | None) -> Run:
     """Read the clips, split them, and compose the streams that are kept for the end."""
     reward = reward_from_config(config.reward)
     _try_out(reward)
@@ -148,17 +149,17 @@ def _try_out(reward: Reward) -> None:
     play(always, default_scenarios(), [0], num_slots=1, tokenizer=tokenizer, tokens_per_chunk=16, reward=reward)
 
 
-def _split(clips: Path, share: float, seed: int) -> tuple[ClipLibrary, ClipLibrary]:
+def _split(clips: ClipFolder, share: float, seed: int) -> tuple[ClipLibrary, ClipLibrary]:
     """Read a folder of clips and return (train, held out).
 
     Raises:
-        ManifestError, AudioError: when the clips cannot be used, or are too few to hold some out.
+        ManifestError: when the clips cannot be used, or are too few to hold some out.
     """
-    train, held = ClipLibrary.from_folder(clips).split(share, seed)
+    train, held = clips.read().split(share, seed)
     if not held.has("IGNORE"):
         raise ManifestError(
-            f"{clips}: of its {len(train) + len(held)} recordings none that deserves silence can be held out; a label"
-            " needs at least two recordings or speakers, one to train on and one to judge by (clips whose columns"
+            f"{clips.path}: of its {len(train) + len(held)} recordings none that deserves silence can be held out; a"
+            " label needs at least two recordings or speakers, one to train on and one to judge by (clips whose columns"
             " recording and speaker are blank count as one where source and label agree)"
         )
     return train, held

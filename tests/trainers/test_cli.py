@@ -22,6 +22,7 @@ from policies.session import Sampling
 from policies.tokenizer import train_tokenizer
 from tests.policies.conftest import REPLIES, tiny_model
 from trainers.cli import _table, main
+from trainers.clips import ClipFolder
 from trainers.config import QuickstartConfig
 
 ROOT = Path(__file__).parent.parent.parent
@@ -105,6 +106,10 @@ def test_help_imports_nothing_heavy() -> None:
         ["quickstart", "--no-such-option"],
         ["quickstart", "--seed", "-1"],
         ["quickstart", "--seed", "one"],
+        ["quickstart", "--layout", "esc50"],
+        ["quickstart", "--clips", "x", "--layout", "esc-50"],
+        ["evaluate", "--policy", "x", "--clips", "y", "--allow-broken", "2"],
+        ["evaluate", "--policy", "x", "--clips", "y", "--allow-broken", "few"],
     ],
 )
 def test_a_wrong_command_line_ends_with_usage_and_2(arguments: list[str], capsys: Captured) -> None:
@@ -123,7 +128,7 @@ def test_version(capsys: Captured) -> None:
 
 def test_quickstart_hands_over_what_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Overrides may stand before, between and after options; --seed wins over the file."""
-    runs: list[tuple[QuickstartConfig, Path, Path | None]] = []
+    runs: list[tuple[QuickstartConfig, Path, ClipFolder | None]] = []
     monkeypatch.setattr("trainers.quickstart.run_quickstart", lambda *asked: runs.append(asked))
     arguments = [
         "ppo.iterations=4",
@@ -134,12 +139,16 @@ def test_quickstart_hands_over_what_was_asked_for(tmp_path: Path, monkeypatch: p
         str(tmp_path),
         "--clips",
         "sounds",
+        "--layout",
+        "esc50",
         "ppo.epochs=1",
+        "--allow-broken",
+        "0.1",
     ]
     assert main(["quickstart", *arguments]) == 0
     config, out, clips = runs[0]
     assert (config.seed, config.ppo.iterations, config.ppo.clip, config.ppo.epochs) == (3, 4, 0.1, 1)
-    assert (out, clips) == (tmp_path, Path("sounds"))
+    assert (out, clips) == (tmp_path, ClipFolder(Path("sounds"), "esc50", 0.1))
 
 
 def test_a_bad_configuration_is_refused_before_anything_is_written(tmp_path: Path, capsys: Captured) -> None:
@@ -218,6 +227,8 @@ def test_evaluate_prints_every_metric(silent_policy: Path, clips: Path, capsys: 
 def test_evaluate_names_what_it_cannot_use(policy: Path, tmp_path: Path, capsys: Captured) -> None:
     assert "manifest.csv" in refused(["evaluate", "--policy", str(policy), "--clips", str(tmp_path)], capsys)
     assert str(tmp_path) in refused(["evaluate", "--policy", str(tmp_path), "--clips", str(tmp_path)], capsys)
+    arguments = ["evaluate", "--policy", str(policy), "--clips", str(tmp_path), "--layout", "esc50"]
+    assert "esc50.csv: no such file" in refused(arguments, capsys)
 
 
 def test_the_table_lines_up_and_says_none() -> None:

@@ -1,0 +1,32 @@
+"""The recordings that a command is given: where they lie, how they are read, and what is said of the broken ones."""
+
+import sys
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+from envs.clip_library import ClipLibrary
+from envs.records import ALLOW_BROKEN, BrokenRecordsWarning, broken_lines
+
+
+@dataclass(frozen=True)
+class ClipFolder:
+    """A folder of recordings in a layout; `allow_broken` is the share of its records that may be broken."""
+
+    path: Path
+    layout: str = "manifest"
+    allow_broken: float = ALLOW_BROKEN
+
+    def read(self) -> ClipLibrary:
+        """Read the recordings; those that cannot be used are named on stderr.
+
+        Raises:
+            ManifestError: as `ClipLibrary.from_folder`.
+        """
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", BrokenRecordsWarning)  # said below, without the line of code
+            library = ClipLibrary.from_folder(self.path, self.layout, self.allow_broken)
+        if library.broken:
+            lines = broken_lines(library.broken, len(library) + len(library.broken))
+            print("\n".join(f"soundflow: {line}" for line in lines), file=sys.stderr, flush=True)
+        return library
