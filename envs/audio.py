@@ -1,5 +1,6 @@
 """Audio files in and out: any rate, channels and format that libsndfile reads becomes 16 kHz mono float32."""
 
+import math
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,8 @@ from envs.scenario import Audio
 if TYPE_CHECKING:
     import soundfile
 
-MAX_CLIP_S = 3600.0
+MAX_CLIP_S = 600.0  # a scene takes five of them; an hour would fill the memory
+MAX_CLIP_BYTES = 256 << 20  # of decoded float32, over all channels
 _BLOCK_VALUES = 1 << 18  # decoded at once, over all channels: 1 MiB, whatever rate and channels a header claims
 _RATES = (1_000, 1_000_000)  # Hz; what lies outside is a forged header, and one block of it could fill the memory
 _UNKNOWN_SIZE = 0x7FFFF000  # writers into a pipe leave this or more in a header, or 0
@@ -25,9 +27,10 @@ def read_audio(path: Path, max_seconds: float = MAX_CLIP_S) -> Audio:
     """Read a whole file: float32 [samples] at 16 kHz, mono, in [-1, 1].
 
     Raises:
-        AudioError: when the file is missing, no audio, empty, broken, longer than `max_seconds`, or has NaN.
+        AudioError: when the file is missing, no audio, empty, broken or has NaN, and before it is decoded when it is
+            longer than `max_seconds` or larger than 256 MiB.
     """
-    blocks = list(_blocks(path, max_seconds))
+    blocks = list(_blocks(path, max_seconds, MAX_CLIP_BYTES))
     return np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
 
 
@@ -35,10 +38,10 @@ def stream_chunks(path: Path) -> Iterator[Audio]:
     """Yield a file's chunks, float32 [6400] each, the last padded with zeros; memory is flat at any length.
 
     Raises:
-        AudioError: as `read_audio`, without a limit on the length; raised where the fault is reached.
+        AudioError: as `read_audio`, without a limit on length and size; raised where the fault is reached.
     """
     pending = np.zeros(0, np.float32)
-    for block in _blocks(path, float("inf")):
+    for block in _blocks(path, math.inf, math.inf):
         pending = np.concatenate((pending, block))
         while len(pending) >= CHUNK_SAMPLES:
             yield pending[:CHUNK_SAMPLES]
@@ -69,7 +72,7 @@ def write_wav(path: Path, audio: Audio) -> None:
         aside.unlink(missing_ok=True)
 
 
-def _blocks(path: Path, max_seconds: float) -> Iterator[Audio]:
+def _blocks(path: Path, max_seconds: float, max_bytes: float) -> Iterator[Audio]:
     """Decode, check, mix down and resample a file block by block."""
     import soundfile as sf  # noqa: PLC0415 - `import envs` stays light
     import soxr  # noqa: PLC0415
@@ -81,13 +84,14 @@ def _blocks(path: Path, max_seconds: float) -> Iterator[Audio]:
     _refuse_cut(path)
     try:
         with sf.SoundFile(path) as file:
-            _check_header(path, file, max_seconds)
+            _check_header(path, file, max_seconds, max_bytes)
             resampler = soxr.ResampleStream(file.samplerate, SAMPLE_RATE, 1, dtype="float32")
             heard, given = 0, 0
             for mono in _mono_blocks(path, file):
                 heard += len(mono)
-                if heard / file.samplerate > max_seconds:
-                    raise AudioError(f"{path}: decodes to more than {max_seconds:.0f} s, which its header hid")
+                too_large = _too_large(heard, file, max_seconds, max_bytes)
+                if too_large:
+                    raise AudioError(f"{path}: decodes to {too_large}, which its header hid")
                 out = resampler.resample_chunk(mono) if file.samplerate != SAMPLE_RATE else mono
                 given += len(out)
                 yield np.clip(out, -1.0, 1.0)
@@ -103,7 +107,7 @@ def _blocks(path: Path, max_seconds: float) -> Iterator[Audio]:
         raise AudioError(f"{path}: not audio that can be decoded: {error.error_string}") from error
 
 
-def _check_header(path: Path, file: "soundfile.SoundFile", max_seconds: float) -> None:
+def _check_header(path: Path, file: "soundfile.SoundFile", max_seconds: float, max_bytes: float) -> None:
     """Refuse what a header cannot truly mean, before anything is decoded."""
     if not _RATES[0] <= file.samplerate <= _RATES[1]:
         raise AudioError(
@@ -111,9 +115,22 @@ def _check_header(path: Path, file: "soundfile.SoundFile", max_seconds: float) -
         )
     if file.frames >= _UNKNOWN_FRAMES:
         raise AudioError(f"{path}: its header does not say how long it is; convert it once more, into a file")
-    announced = file.frames / file.samplerate
-    if announced > max_seconds:
-        raise AudioError(f"{path}: its header announces {announced:.0f} s, at most {max_seconds:.0f} s are read")
+    too_large = _too_large(file.frames, file, max_seconds, max_bytes)
+    if too_large:
+        raise AudioError(f"{path}: its header announces {too_large}; cut it into shorter files")
+
+
+def _too_large(frames: int, file: "soundfile.SoundFile", max_seconds: float, max_bytes: float) -> str:
+    """Return the size of so many frames and the limit that they pass; blank where they pass none."""
+    seconds, size = frames / file.samplerate, 4 * frames * file.channels
+    if seconds > max_seconds:
+        return f"{seconds:.0f} s, at most {max_seconds:.0f} s are read"
+    if size > max_bytes:
+        return (
+            f"{size / 2**20:.0f} MiB of samples ({file.channels} channels at {file.samplerate} Hz),"
+            f" at most {max_bytes / 2**20:.0f} MiB are read"
+        )
+    return ""
 
 
 def _mono_blocks(path: Path, file: "soundfile.SoundFile") -> Iterator[Audio]:

@@ -1,5 +1,6 @@
 """Any file becomes 16 kHz mono; what cannot be used is named, in whole files and in streams alike."""
 
+import os
 import struct
 from pathlib import Path
 
@@ -138,6 +139,28 @@ def test_length_is_capped(tmp_path: Path) -> None:
     with pytest.raises(AudioError, match=r"long\.flac.*at most 10 s"):
         read_audio(tmp_path / "long.flac", max_seconds=10)
     assert len(list(stream_chunks(tmp_path / "long.flac"))) == 75
+
+
+def test_what_is_too_long_or_too_large_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+    """Each begins with NaN, which decoding would name first."""
+    path = tmp_path / "long.wav"
+    sf.write(path, np.full(601_000, np.nan, np.float32), 1_000, subtype="FLOAT")
+    with pytest.raises(AudioError, match=r"long\.wav: its header announces 601 s, at most 600 s are read"):
+        read_audio(path)
+    path = tmp_path / "wide.wav"
+    sf.write(path, np.full((16, 1_000), np.nan, np.float32), 16_000, subtype="FLOAT")
+    raw = bytearray(path.read_bytes())
+    place, size = raw.index(b"data") + 4, 257 << 20
+    raw[place : place + 4] = struct.pack("<I", size)
+    raw[4:8] = struct.pack("<I", place + 4 + size - 8)
+    path.write_bytes(bytes(raw))
+    os.truncate(path, place + 4 + size)  # a hole: nothing is written
+    message = r"wide\.wav: its header announces 257 MiB of samples \(1000 channels at 16000 Hz\), at most 256 MiB"
+    with pytest.raises(AudioError, match=message):
+        read_audio(path)
+    for name in ("long.wav", "wide.wav"):
+        with pytest.raises(AudioError, match=r"a sample at 0\.000 s is NaN"):
+            next(stream_chunks(tmp_path / name))
 
 
 def test_write_wav_leaves_nothing_half_written(tmp_path: Path) -> None:
