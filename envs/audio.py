@@ -77,12 +77,12 @@ def _blocks(path: Path, max_seconds: float, max_bytes: float) -> Iterator[Audio]
     import soundfile as sf  # noqa: PLC0415 - `import envs` stays light
     import soxr  # noqa: PLC0415
 
-    if not path.is_file():
-        raise AudioError(f"{path}: no such audio file")
-    if path.suffix.lower() == ".raw":
-        raise AudioError(f"{path}: raw samples without a header; convert it to WAV or FLAC")
-    _refuse_cut(path)
     try:
+        if not path.is_file():
+            raise AudioError(f"{path}: no such audio file")
+        if path.suffix.lower() == ".raw":
+            raise AudioError(f"{path}: raw samples without a header; convert it to WAV or FLAC")
+        _refuse_cut(path)
         with sf.SoundFile(path) as file:
             _check_header(path, file, max_seconds, max_bytes)
             resampler = soxr.ResampleStream(file.samplerate, SAMPLE_RATE, 1, dtype="float32")
@@ -105,6 +105,8 @@ def _blocks(path: Path, max_seconds: float, max_bytes: float) -> Iterator[Audio]
                 raise AudioError(f"{path}: the file holds no samples")
     except sf.LibsndfileError as error:
         raise AudioError(f"{path}: not audio that can be decoded: {error.error_string}") from error
+    except OSError as error:  # its permissions, or the disk's
+        raise AudioError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def _check_header(path: Path, file: "soundfile.SoundFile", max_seconds: float, max_bytes: float) -> None:

@@ -194,8 +194,6 @@ def _read_recording(folder: Path, row: Entry) -> Recording | BrokenRecord:
         return make_recording(read_audio(folder / row.columns["path"]), row.columns)
     except AudioError as error:
         return row.broken(str(error))
-    except OSError as error:  # a file that may not be read
-        return row.broken(f"{error.filename}: {error.strerror}")
 
 
 def make_recording(audio: Audio, columns: Columns) -> Recording:

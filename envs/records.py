@@ -99,6 +99,16 @@ class BrokenTally:
                 f" {100 * self.allowed:g} % may be broken; repair or remove them{or_allow}"
             )
 
+    def meet(self, record: BrokenRecord) -> None:
+        """Count a record that proves broken only when it is drawn, and warn of it.
+
+        Raises:
+            ManifestError: as `add`.
+        """
+        if record not in self.found:
+            self.add([record])
+            warnings.warn(f"left out: {record}", BrokenRecordsWarning, stacklevel=3)
+
     def warn(self) -> None:
         """Warn the caller's caller of what was found, once for all."""
         if self.found:
@@ -184,17 +194,25 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, Any] | BrokenRecord]:
     Raises:
         ManifestError: when it is not in UTF-8.
     """
+    for line, text in read_lines(path):
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError) as error:  # nested a thousand deep
+            yield BrokenRecord(path, line, f"not JSON: {error}")
+        else:
+            yield line, value
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield (line, text) of a text file, without blank lines.
+
+    Raises:
+        ManifestError: when it is not in UTF-8.
+    """
     try:
         with path.open(encoding="utf-8-sig") as file:
             for line, text in enumerate(file, start=1):
                 if text.strip():
-                    yield _json(path, line, text)
+                    yield line, text.strip()
     except UnicodeDecodeError as error:
-        raise ManifestError(f"{path}: not a UTF-8 JSONL file: {error}") from error
-
-
-def _json(path: Path, line: int, text: str) -> tuple[int, Any] | BrokenRecord:
-    try:
-        return line, json.loads(text)
-    except (ValueError, RecursionError) as error:  # nested a thousand deep
-        return BrokenRecord(path, line, f"not JSON: {error}")
+        raise ManifestError(f"{path}: not a text file in UTF-8: {error}") from error
