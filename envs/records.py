@@ -203,6 +203,45 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, Any] | BrokenRecord]:
             yield line, value
 
 
+def read_json_records(path: Path) -> Iterator[tuple[int, Any] | BrokenRecord]:
+    """Yield (line, value) of a JSONL file, or of the items of a file that holds one JSON list.
+
+    Raises:
+        ManifestError: when it is not in UTF-8, or a list that is not JSON: what follows the fault cannot be told apart.
+    """
+    with path.open("rb") as file:
+        is_list = file.read(1024).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"[")
+    return _json_list(path) if is_list else read_json_lines(path)
+
+
+def _json_list(path: Path) -> Iterator[tuple[int, Any]]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ManifestError(f"{path}: not a JSON file in UTF-8: {error}") from error
+    decode, place, line, seen = json.JSONDecoder().raw_decode, _after_space(text, text.index("[") + 1), 1, 0
+    while text[place : place + 1] != "]":
+        line, seen = line + text.count("\n", seen, place), place
+        try:
+            value, end = decode(text, place)
+        except (ValueError, RecursionError) as error:
+            raise ManifestError(f"{path}, line {line}: not JSON: {error}") from error
+        yield line, value
+        place = _after_space(text, end)
+        if text[place : place + 1] == ",":
+            place = _after_space(text, place + 1)
+        elif text[place : place + 1] != "]":
+            raise ManifestError(f"{path}, line {line}: expected a comma or the end of the list after this item")
+    if text[place + 1 :].strip():
+        raise ManifestError(f"{path}: more follows the end of its list; expected one list")
+
+
+def _after_space(text: str, place: int) -> int:
+    while text[place : place + 1] in (" ", "\t", "\n", "\r"):
+        place += 1
+    return place
+
+
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield (line, text) of a text file, without blank lines.
 
