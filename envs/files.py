@@ -1,29 +1,36 @@
 """Files that appear under their name only when they are whole."""
 
 import os
-from collections.abc import Callable
+import re
 from pathlib import Path
-from typing import BinaryIO
+
+_ASIDE = re.compile(r"\..+\.\d+")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 text; see `write_bytes`."""
-    write_bytes(path, lambda file: file.write(text.encode("utf-8")))
-
-
-def write_bytes(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Let `write` fill a file aside, then rename it into place; what was there before stays until then.
+    """Write a UTF-8 text aside and rename it into place; what was there before stays until then.
 
     Raises:
         OSError: naming `path`, when it cannot be written (a full disk, a folder without permission); nothing is left.
     """
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write bytes as `write_text` writes a text."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with aside.open("wb") as file:
-            write(file)
+        aside.write_bytes(data)
         aside.replace(path)
     except OSError as error:  # a full disk is reported without a name
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         aside.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path, pattern: str) -> None:
+    """Remove what writing files whose names match `pattern` left aside when it was killed."""
+    for aside in folder.glob(f".{pattern}.*"):
+        if _ASIDE.fullmatch(aside.name):
+            aside.unlink()

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from envs.clock import CHUNK_S, due_chunk
 from envs.episode import RESPOND, TOKENS, WAIT
 from envs.log_mel import log_mel, mel_bin_of
+from envs.palette import ALARM, ANSWER, FAINT, FONT, INK, RULE, UNWANTED, WANTED
 from envs.scenario import Event, Scenario
 from envs.trace import Reply, StepRecord, Trace
 
@@ -18,10 +19,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 100  # pixels an inch of `render_trace`
-_INK, _FAINT, _RULE = "#22303c", "#7b8794", "#dfe4e8"
-_RESPOND, _IGNORE = "#d1495b", "#a9b4bf"  # sounds that deserve a reply, and those that do not
-_ANSWER, _ALARM = "#1f7a8c", "#e08e2b"  # replies that answer a cue, and those that answer nothing
-_FONT = 8.5  # points
 _ROLES = ("foreground", "background", "ambient")
 
 
@@ -53,7 +50,7 @@ def draw_trace(scenario: Scenario, trace: Trace, width: float = 14.0, height: fl
         _quieten(axes, trace)
     reward.set_xlim(0, scenario.duration_s)
     reward.set_xticks(np.arange(0, scenario.duration_s + 1e-6, 2 if scenario.duration_s <= 40 else 10))
-    reward.set_xlabel("seconds", color=_FAINT, fontsize=_FONT)
+    reward.set_xlabel("seconds", color=FAINT, fontsize=FONT)
     _draw_title(figure, trace)
     return figure
 
@@ -155,7 +152,7 @@ def _text_span(reply: Reply, trace: Trace, second_width: float) -> tuple[float, 
 
 def _text_width(text: str) -> float:
     """Return about how many inches a text takes in the picture's font."""
-    return len(text) * _FONT * 0.52 / 72
+    return len(text) * FONT * 0.52 / 72
 
 
 def _draw_title(figure: "Figure", trace: Trace) -> None:
@@ -165,16 +162,16 @@ def _draw_title(figure: "Figure", trace: Trace) -> None:
     figure.suptitle(
         f"{trace.ability}, scenario {trace.seed}:  {answered} of {len(trace.cues)} cues answered,  "
         f"false alarms: {len(trace.replies) - answered},  reward {trace.total_reward:+.2f}",
-        x=0.012, ha="left", fontsize=12, color=_INK,
+        x=0.012, ha="left", fontsize=12, color=INK,
     )  # fmt: skip
     patches = [
-        Patch(color=_RESPOND, label="deserves a reply"),
-        Patch(color=_IGNORE, label="does not"),
-        Patch(color=_ANSWER, label="answer"),
-        Patch(color=_ALARM, label="false alarm"),
+        Patch(color=WANTED, label="deserves a reply"),
+        Patch(color=UNWANTED, label="does not"),
+        Patch(color=ANSWER, label="answer"),
+        Patch(color=ALARM, label="false alarm"),
     ]
     figure.legend(
-        handles=patches, loc="upper right", ncols=4, frameon=False, fontsize=_FONT, labelcolor=_INK,
+        handles=patches, loc="upper right", ncols=4, frameon=False, fontsize=FONT, labelcolor=INK,
         handlelength=1.0, handleheight=0.8, columnspacing=1.4,
     )  # fmt: skip
 
@@ -188,30 +185,30 @@ def _draw_spectrogram(axes: "Axes", scenario: Scenario) -> None:
     )  # fmt: skip
     hertz = np.array([250.0, 500.0, 1000.0, 2000.0, 4000.0])
     axes.set_yticks(mel_bin_of(hertz), [f"{h / 1000:g}" for h in hertz])
-    axes.set_ylabel("kHz", color=_FAINT, fontsize=_FONT)
-    axes.tick_params(labelsize=_FONT, colors=_FAINT, length=0)
+    axes.set_ylabel("kHz", color=FAINT, fontsize=FONT)
+    axes.tick_params(labelsize=FONT, colors=FAINT, length=0)
     axes.spines[:].set_visible(False)
 
 
 def _draw_events(axes: "Axes", trace: Trace, lanes: list[int], second_width: float) -> None:
     """Draw a bar for each event and, above them, each cue's window: pale until ready, full after."""
     for cue in trace.cues:
-        axes.barh(-1, cue.ready_s - cue.onset_s, left=cue.onset_s, height=0.5, color=_RESPOND, alpha=0.25, lw=0)
-        axes.barh(-1, cue.deadline_s - cue.ready_s, left=cue.ready_s, height=0.5, color=_RESPOND, alpha=0.55, lw=0)
-        axes.plot([cue.ready_s] * 2, [-1.4, -0.6], color=_INK, linewidth=1.4)
-        axes.axvspan(cue.onset_s, cue.deadline_s, color=_RESPOND, alpha=0.06, lw=0)
+        axes.barh(-1, cue.ready_s - cue.onset_s, left=cue.onset_s, height=0.5, color=WANTED, alpha=0.25, lw=0)
+        axes.barh(-1, cue.deadline_s - cue.ready_s, left=cue.ready_s, height=0.5, color=WANTED, alpha=0.55, lw=0)
+        axes.plot([cue.ready_s] * 2, [-1.4, -0.6], color=INK, linewidth=1.4)
+        axes.axvspan(cue.onset_s, cue.deadline_s, color=WANTED, alpha=0.06, lw=0)
     for event, lane in zip(trace.events, lanes, strict=True):
         wanted = event.decision == "RESPOND"
         shade = 1.0 if event.role == "foreground" else 0.55
         axes.barh(
             lane, event.duration_s, left=event.onset_s, height=0.74, lw=0,
-            color=_RESPOND if wanted else _IGNORE, alpha=shade,
+            color=WANTED if wanted else UNWANTED, alpha=shade,
         )  # fmt: skip
         label = event.label.replace("_", " ")
         inside = _text_width(label) < event.duration_s * second_width
         axes.text(
-            event.onset_s + (0.08 if inside else 0.0), lane, label, va="center", fontsize=_FONT, clip_on=True,
-            color="white" if wanted and inside else _INK, weight="bold" if wanted else "normal", parse_math=False,
+            event.onset_s + (0.08 if inside else 0.0), lane, label, va="center", fontsize=FONT, clip_on=True,
+            color="white" if wanted and inside else INK, weight="bold" if wanted else "normal", parse_math=False,
         )  # fmt: skip
     by_role = {e.role: lane for e, lane in sorted(zip(trace.events, lanes, strict=True), key=lambda x: -x[1])}
     axes.set_yticks([-1, *by_role.values()], ["reply window", *by_role])
@@ -223,9 +220,9 @@ def _draw_decisions(axes: "Axes", trace: Trace) -> None:
     if any(p is not None for p in trace.probabilities):
         times = CHUNK_S * (np.arange(len(trace.probabilities)) + 1)
         values = np.array([np.nan if p is None else p for p in trace.probabilities])
-        axes.fill_between(times, 0, values, color=_ANSWER, alpha=0.15, lw=0)
-        axes.plot(times, values, color=_ANSWER, marker="o", markersize=2.8, linewidth=1.2)
-        axes.axhline(0.5, color=_FAINT, linewidth=0.8, linestyle=(0, (2, 3)))
+        axes.fill_between(times, 0, values, color=ANSWER, alpha=0.15, lw=0)
+        axes.plot(times, values, color=ANSWER, marker="o", markersize=2.8, linewidth=1.2)
+        axes.axhline(0.5, color=FAINT, linewidth=0.8, linestyle=(0, (2, 3)))
     for index, step in enumerate(trace.steps):
         axes.barh(-0.2, CHUNK_S * 0.86, left=(index + 0.07) * CHUNK_S, height=0.2, color=_colour(step), lw=0)
     axes.set_yticks([-0.2, 0, 0.5, 1], ["decision", "0", "P(response)  0.5", "1"])
@@ -234,19 +231,19 @@ def _draw_decisions(axes: "Axes", trace: Trace) -> None:
 
 def _colour(step: StepRecord) -> str:
     if step.invalid:
-        return _ALARM
-    return {WAIT: _RULE, RESPOND: _INK, TOKENS: _FAINT}[step.kind]
+        return ALARM
+    return {WAIT: RULE, RESPOND: INK, TOKENS: FAINT}[step.kind]
 
 
 def _draw_replies(axes: "Axes", trace: Trace, rows: list[int], second_width: float) -> None:
     for reply, row in zip(trace.replies, rows, strict=True):
-        colour = _ALARM if reply.cue is None else _ANSWER
+        colour = ALARM if reply.cue is None else ANSWER
         end = len(trace.steps) * CHUNK_S if reply.end_s is None else reply.end_s
         axes.barh(row, end - reply.start_s, left=reply.start_s, height=0.8, color=colour, alpha=0.28, lw=0)
         axes.plot([reply.start_s] * 2, [row - 0.4, row + 0.4], color=colour, linewidth=2.5)
         left, _ = _text_span(reply, trace, second_width)
         axes.text(
-            left + 0.12, row, _caption(reply, trace), va="center", fontsize=_FONT, color=_INK, clip_on=True,
+            left + 0.12, row, _caption(reply, trace), va="center", fontsize=FONT, color=INK, clip_on=True,
             parse_math=False,
         )  # fmt: skip
     axes.set_yticks([0], ["replies"])
@@ -256,18 +253,18 @@ def _draw_replies(axes: "Axes", trace: Trace, rows: list[int], second_width: flo
 def _draw_reward(axes: "Axes", trace: Trace) -> None:
     total = np.cumsum([0.0, *(step.reward for step in trace.steps)])
     times = CHUNK_S * np.arange(len(total))
-    axes.axhline(0, color=_RULE, linewidth=1)
-    axes.fill_between(times, 0, total, step="post", color=_INK, alpha=0.08, lw=0)
-    axes.step(times, total, where="post", color=_INK, linewidth=1.4)
-    axes.set_ylabel("reward so far", color=_FAINT, fontsize=_FONT)
+    axes.axhline(0, color=RULE, linewidth=1)
+    axes.fill_between(times, 0, total, step="post", color=INK, alpha=0.08, lw=0)
+    axes.step(times, total, where="post", color=INK, linewidth=1.4)
+    axes.set_ylabel("reward so far", color=FAINT, fontsize=FONT)
     axes.margins(y=0.15)
 
 
 def _quieten(axes: "Axes", trace: Trace) -> None:
     """Leave of the frame only what carries information, and mark where each reply begins in every panel."""
     axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color(_RULE)
-    axes.tick_params(labelsize=_FONT, colors=_FAINT, length=0)
+    axes.spines["bottom"].set_color(RULE)
+    axes.tick_params(labelsize=FONT, colors=FAINT, length=0)
     for reply in trace.replies:
-        colour = _ALARM if reply.cue is None else _ANSWER
+        colour = ALARM if reply.cue is None else ANSWER
         axes.axvline(reply.start_s, color=colour, linewidth=0.8, alpha=0.6, zorder=0)

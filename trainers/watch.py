@@ -1,5 +1,6 @@
 """Show one episode: as a page with its sound, a picture, or a video."""
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -59,7 +60,9 @@ def _write_page(path: Path, episode: Episode) -> None:
 
 
 def _write_picture(path: Path, episode: Episode) -> None:
-    write_bytes(path, lambda file: draw_trace(episode.scenario, episode.trace).savefig(file, format="png", dpi=110))
+    picture = io.BytesIO()
+    draw_trace(episode.scenario, episode.trace).savefig(picture, format="png", dpi=110)
+    write_bytes(path, picture.getvalue())
 
 
 def _write_video(path: Path, episode: Episode) -> None:
