@@ -14,6 +14,7 @@ from envs.episode import TOKENS, WAIT, Episode
 from envs.errors import ScenarioError
 from envs.rewards import Reward
 from envs.scenario import Scenario
+from envs.sources import ClipSource
 from envs.tokenizer import ByteTokenizer, TextTokenizer
 from envs.trace import StepRecord, Trace
 
@@ -22,22 +23,26 @@ MAX_ELAPSED_S = 24 * 3600.0
 SEED_RANGE = 2**31 - 1
 
 
-def default_scenarios(ability: str = "Proactive", sub_task: str | None = None) -> Scenarios:
-    """Return an ability's scenarios from built-in foley and, where somebody speaks, built-in speech.
+def default_scenarios(
+    ability: str = "Proactive", sub_task: str | None = None, sounds: ClipSource | None = None
+) -> Scenarios:
+    """Return an ability's scenarios from built-in foley, or given sounds, and, where somebody speaks, built-in speech.
 
     Raises:
         ScenarioError: for an unknown ability or sub-task.
     """
-    from envs.foley import Foley  # noqa: PLC0415 - `import envs` stays light
+    if sounds is None:
+        from envs.foley import Foley  # noqa: PLC0415 - `import envs` stays light
 
+        sounds = Foley()
     if ability == "Proactive" and sub_task is None:
         from envs.proactive import ProactiveScenarios  # noqa: PLC0415
 
-        return ProactiveScenarios(Foley())
+        return ProactiveScenarios(sounds)
     from envs.abilities import AbilityScenarios, World  # noqa: PLC0415
     from envs.speech.espeak import Espeak  # noqa: PLC0415
 
-    return AbilityScenarios(ability, World(Foley(), Espeak()), sub_task)
+    return AbilityScenarios(ability, World(sounds, Espeak()), sub_task)
 
 
 def action_space(tokenizer: TextTokenizer, tokens_per_chunk: int) -> spaces.Dict:

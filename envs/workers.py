@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
@@ -17,7 +17,9 @@ _BLOCK = 4
 _scenarios: Callable[[int], Scenario] | None = None  # of a worker process, set once by its initializer
 
 
-def compose_all(scenarios: Callable[[int], Scenario], wanted: Iterable[int], workers: int) -> Iterator[Scenario]:
+def compose_all(
+    scenarios: Callable[[int], Scenario], wanted: Iterable[int], workers: int
+) -> Generator[Scenario, None, None]:
     """Yield the scenario of every seed, in order; `workers` processes work ahead.
 
     Args:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import os
 import sys
 import warnings
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 Command = Callable[[argparse.Namespace], None]
 _PLAIN_CLIPS = ("manifest", ALLOW_BROKEN)
 CONFIGS = Path(__file__).parent.parent / "configs"
+MOST_WORKERS = 1024
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -76,6 +78,15 @@ def _parser() -> argparse.ArgumentParser:
     quickstart.add_argument("--config", type=Path, default=CONFIGS / "quickstart.yaml", help="a YAML file")
     quickstart.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="such as ppo.iterations=4")
     quickstart.set_defaults(command=_quickstart)
+    compose = commands.add_parser("compose", help="write a corpus of streams to disk, or go on with one")
+    compose.add_argument("--out", type=Path, required=True, help="a folder; what is there already is kept")
+    compose.add_argument("--hours", type=_hours, required=True, metavar="H", help="how long its streams are together")
+    compose.add_argument("--ability", choices=ABILITY_NAMES, default="Mixed", help="default: %(default)s")
+    compose.add_argument("--sub-task", metavar="NAME", help="of the ability; default: all of them")
+    compose.add_argument("--clips", type=Path, help="a folder of recordings for half of the sounds")
+    compose.add_argument("--seed", type=_seed, default=0, metavar="N", help="of the streams; default: %(default)s")
+    compose.add_argument("--workers", type=_workers, default=2, metavar="N", help="processes; default: %(default)s")
+    compose.set_defaults(command=_compose)
     evaluate = commands.add_parser("evaluate", help="judge a policy on streams made of your recordings")
     evaluate.add_argument("--policy", type=Path, required=True, help="a policy folder")
     evaluate.add_argument("--clips", type=Path, required=True, help="a folder of recordings")
@@ -137,6 +148,13 @@ def _quickstart(options: argparse.Namespace) -> None:
     from trainers.quickstart import run_quickstart  # noqa: PLC0415 - heavy
 
     run_quickstart(config, options.out, _clips(options))
+
+
+def _compose(options: argparse.Namespace) -> None:
+    from trainers.compose import compose  # noqa: PLC0415 - heavy
+
+    o = options
+    compose(o.out, o.ability, o.hours, o.sub_task, o.seed, o.workers, o.clips)
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -201,6 +219,22 @@ def _share(text: str) -> float:
     if not 0 <= share <= 1:
         raise argparse.ArgumentTypeError(f"expected a share from 0 to 1, got {text!r}")
     return share
+
+
+def _hours(text: str) -> float:
+    try:
+        hours = float(text)
+    except ValueError:
+        hours = math.nan
+    if not 0 < hours < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number of hours above 0, got {text!r}")
+    return hours
+
+
+def _workers(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_WORKERS:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to {MOST_WORKERS}, got {text!r}")
+    return int(text)
 
 
 def _quiet_libraries() -> None:
