@@ -91,7 +91,7 @@ def test_help_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr
-    for command in ("quickstart", "evaluate", "listen"):
+    for command in ("quickstart", "compose", "evaluate", "listen"):
         assert command in done.stdout
 
 
@@ -110,6 +110,12 @@ def test_help_imports_nothing_heavy() -> None:
         ["quickstart", "--clips", "x", "--layout", "esc-50"],
         ["evaluate", "--policy", "x", "--clips", "y", "--allow-broken", "2"],
         ["evaluate", "--policy", "x", "--clips", "y", "--allow-broken", "few"],
+        ["compose", "--out", "x"],
+        ["compose", "--out", "x", "--hours", "0"],
+        ["compose", "--out", "x", "--hours", "nan"],
+        ["compose", "--out", "x", "--hours", "many"],
+        ["compose", "--out", "x", "--hours", "1", "--workers", "0"],
+        ["compose", "--out", "x", "--hours", "1", "--ability", "Telepathy"],
     ],
 )
 def test_a_wrong_command_line_ends_with_usage_and_2(arguments: list[str], capsys: Captured) -> None:
