@@ -4,12 +4,13 @@ Levels, gaps and noise as in the paper's section on composition; the constants t
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from envs.clock import CHUNK_S, CHUNK_SAMPLES, SAMPLE_RATE, due_chunk, samples
 from envs.errors import ScenarioError
-from envs.noise import add_noise
+from envs.noise import add_noise, make_loop
 from envs.planning import TAIL_S, ScenePlan, heard_s
 from envs.scenario import Answer, Audio, Clip, Cue, Event, Role, Scenario, TimelineEntry
 
@@ -31,7 +32,7 @@ def compose(plan: ScenePlan, seed: int, ability: str = "Proactive") -> Scenario:
     level = 10 ** ((LEVEL_DBFS + rng.uniform(-LEVEL_SPREAD_DB, LEVEL_SPREAD_DB)) / 20)
     mix = np.zeros(total, np.float32)
     foreground = _lay_foreground(plan, rng, level, mix)
-    beds = _lay_beds(plan, rng, level, mix)
+    beds = _lay_beds(plan, rng, level, mix) + _lay_whole_scene(plan, rng, level, mix)
     add_noise(rng, level, mix)
     peak = max(float(mix.max()), -float(mix.min()))
     if peak > 1.0:
@@ -78,6 +79,17 @@ def _lay_beds(plan: ScenePlan, rng: np.random.Generator, level: float, mix: Audi
             start = int(rng.integers(0, max(len(mix) - len(audio), 1)))
             mix[start : start + len(audio)] += audio[: len(mix) - start]
             events.append(_event(clip, role, start, len(audio)))
+    return events
+
+
+def _lay_whole_scene(plan: ScenePlan, rng: np.random.Generator, level: float, mix: Audio) -> list[Event]:
+    """Add what lasts the whole scene, looped without a seam, as loud as other ambience; return its events."""
+    events = []
+    for clip in plan.whole_scene:
+        loop = make_loop(clip.audio[: samples(heard_s(clip))])
+        loudness = max(replace(clip, audio=loop.audio).loudness, 1e-5)
+        loop.add_to(mix, int(rng.integers(len(loop.audio))), level * 10 ** (AMBIENT_DB / 20) / loudness)
+        events.append(_event(clip, "ambient", 0, len(mix)))
     return events
 
 

@@ -63,12 +63,15 @@ def _loop(index: int, depth: float) -> Loop:
 
 
 def make_loop(tile: Audio) -> Loop:
-    """Return a tile as a loop: its end is crossfaded into its beginning, at equal power, over 200 ms."""
-    fade = samples(_CROSSFADE_S)
+    """Return a tile as a loop: its end is crossfaded into its beginning, at equal power, over 200 ms at most.
+
+    A silent tile gives a silent loop.
+    """
+    fade = min(samples(_CROSSFADE_S), len(tile) // 2)
     ramp = np.sqrt(np.linspace(0, 1, fade, dtype=np.float32))
-    audio = tile[:-fade].copy()
-    audio[:fade] = audio[:fade] * ramp + tile[-fade:] * ramp[::-1]
-    audio /= np.sqrt(np.square(audio, dtype=np.float64).mean())
+    audio = tile[: len(tile) - fade].copy()
+    audio[:fade] = audio[:fade] * ramp + tile[len(tile) - fade :] * ramp[::-1]
+    audio /= np.sqrt(np.square(audio, dtype=np.float64).mean()) or 1.0
     audio.setflags(write=False)
     return Loop(audio, np.concatenate(([0.0], np.cumsum(np.square(audio, dtype=np.float64)))))
 

@@ -33,6 +33,7 @@ class ScenePlan:
     num_chunks: int
     gaps_s: tuple[float, ...] = ()  # of quiet before each foreground clip; empty: drawn by composition
     instruction: str = ""  # what the user asked for, where it is said in the stream
+    whole_scene: tuple[Clip, ...] = ()  # ambience that lasts from the first chunk to the last: its clips are looped
 
 
 def heard_s(clip: Clip) -> float:
@@ -61,7 +62,7 @@ def plan_scene(
     while len(misfits) < _MISFITS and len(foreground) < MOST_FOREGROUND:
         decision: Decision = "RESPOND" if rng.random() < share else "IGNORE"
         clip = source.draw(rng, decision)
-        if clip.seconds + MEAN_GAP_S <= room_s and _fits_scene(clip, foreground):
+        if clip.seconds + MEAN_GAP_S <= room_s and fits_scene(clip, foreground):
             foreground.append(clip)
             room_s -= clip.seconds + MEAN_GAP_S
         else:
@@ -69,7 +70,7 @@ def plan_scene(
     return _with_beds(source, foreground, num_chunks, rng, misfits)
 
 
-def _fits_scene(clip: Clip, before: list[Clip]) -> bool:
+def fits_scene(clip: Clip, before: list[Clip]) -> bool:
     """Keep sounds apart that would become another together: two single coughs in a row are a fit."""
     if before and before[-1].label == clip.label and _is_short(clip) and _is_short(before[-1]):
         return False
@@ -139,7 +140,7 @@ def deal(
 def _next_fit(waiting: list[Clip], scene: list[Clip], room_s: float) -> int | None:
     """Return the place of the next clip (from the end, not too far) that fits the scene."""
     for place in range(len(waiting) - 1, max(len(waiting) - 1 - _LOOK_AHEAD, -1), -1):
-        if waiting[place].seconds + MEAN_GAP_S <= room_s and _fits_scene(waiting[place], scene):
+        if waiting[place].seconds + MEAN_GAP_S <= room_s and fits_scene(waiting[place], scene):
             return place
     return None
 

@@ -156,6 +156,27 @@ def test_background_and_ambience_stand_at_their_levels(monkeypatch: pytest.Monke
     assert (BACKGROUND_DB, AMBIENT_DB, LEVEL_DBFS) == (-6.0, -12.0, -20.0)
 
 
+def test_what_lasts_the_whole_scene_is_looped_without_a_seam(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("envs.composition.add_noise", lambda rng, level, mix: None)
+    monkeypatch.setattr("envs.composition.LEVEL_SPREAD_DB", 0.0)
+    rng = np.random.default_rng(0)
+    hum = replace(Bursts().draw(rng, "IGNORE"), audio=rng.uniform(-1, 1, 32_000).astype(np.float32), label="hum")
+    scenario = compose(ScenePlan((), (), (), 40, whole_scene=(hum,)), 3)
+    (event,) = scenario.events
+    assert (event.label, event.role, event.onset_s, event.end_s) == ("hum", "ambient", 0.0, scenario.duration_s)
+    level = 20 * np.log10(np.sqrt(np.square(scenario.audio.reshape(-1, CHUNK_SAMPLES // 4)).mean(axis=1)))
+    assert level == pytest.approx(LEVEL_DBFS + AMBIENT_DB, abs=1.0)
+
+
+@pytest.mark.parametrize("length", [1, 2, 100, 6400])
+def test_any_clip_may_last_the_whole_scene(length: int) -> None:
+    for audio in (np.zeros(length, np.float32), np.ones(length, np.float32)):
+        clip = replace(Bursts().draw(np.random.default_rng(0), "IGNORE"), audio=audio)
+        heard = compose(ScenePlan((), (), (), 8, whole_scene=(clip,)), 0).audio
+        assert np.isfinite(heard).all()
+        assert np.abs(heard).max() <= 1
+
+
 def test_dealt_scenarios_are_numbered_and_repeatable() -> None:
     plans = [plan_scene(Bursts(), np.random.default_rng(i)) for i in range(3)]
     dealt = DealtScenarios(plans, seed=5)
