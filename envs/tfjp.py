@@ -30,12 +30,28 @@ def frame_power(audio: Audio) -> NDArray[np.float64]:
     return np.square(padded.reshape(-1, _HOP)).mean(axis=1)
 
 
-def silence_cut(audio: Audio) -> Audio:
-    """Shorten every silent run to at most tau = 300 ms, again until nothing is left to cut (idempotent).
+def silent_frames(audio: Audio) -> NDArray[np.bool_]:
+    """Return which 10 ms frames are silent: bool [ceil(n / 160)].
 
     The gate is the 10th percentile of frame power with a margin, at least 30 dB below the loudest frame: a
     clip without pauses has no silence, whatever its percentile says.
     """
+    power = frame_power(audio)
+    loudest = power.max()
+    gate = max(min(np.percentile(power, GATE_PERCENTILE) * _GATE_MARGIN, loudest * _BELOW_LOUDEST), _ABSOLUTE_GATE)
+    return power <= gate
+
+
+def longest_gap_s(audio: Audio) -> float:
+    """Return the longest silence between two sounds of a clip, in seconds; silence at its ends is no gap."""
+    if len(audio) == 0:
+        return 0.0
+    heard = np.flatnonzero(~silent_frames(audio))
+    return float(np.diff(heard).max(initial=1) - 1) * _HOP / SAMPLE_RATE
+
+
+def silence_cut(audio: Audio) -> Audio:
+    """Shorten every silent run to at most tau = 300 ms, again until nothing is left to cut (idempotent)."""
     cut = _silence_cut_once(audio)
     while len(cut) < len(audio):
         audio, cut = cut, _silence_cut_once(cut)
@@ -45,14 +61,11 @@ def silence_cut(audio: Audio) -> Audio:
 def _silence_cut_once(audio: Audio) -> Audio:
     if len(audio) == 0:
         return audio
-    power = frame_power(audio)
-    loudest = power.max()
-    gate = max(min(np.percentile(power, GATE_PERCENTILE) * _GATE_MARGIN, loudest * _BELOW_LOUDEST), _ABSOLUTE_GATE)
-    silent = power <= gate
+    silent = silent_frames(audio)
     longest = round(LONGEST_SILENCE_S * SAMPLE_RATE / _HOP)
     steps = np.diff(np.concatenate(([0], silent.astype(np.int8), [0])))
     starts, ends = np.flatnonzero(steps == 1), np.flatnonzero(steps == -1)
-    keep = np.ones(len(power), bool)
+    keep = np.ones(len(silent), bool)
     for start, end in zip(starts, ends, strict=True):
         keep[start + longest : end] = False
     return audio[np.repeat(keep, _HOP)[: len(audio)]]

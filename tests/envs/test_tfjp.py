@@ -11,6 +11,7 @@ from envs.tfjp import (
     boundary_norm,
     core_locate,
     denoise,
+    longest_gap_s,
     noise_profile,
     silence_cut,
     spec_smooth,
@@ -37,6 +38,13 @@ def test_silence_cut_is_idempotent_and_only_removes(audio: Audio) -> None:
     once = silence_cut(audio)
     assert len(once) <= len(audio)
     np.testing.assert_array_equal(silence_cut(once), once)
+
+
+def test_a_gap_lies_between_two_sounds() -> None:
+    sound, quiet = noise(0.5, 0.3), np.zeros(RATE, np.float32)
+    assert longest_gap_s(np.concatenate((quiet, sound, quiet))) == 0
+    assert longest_gap_s(np.concatenate((sound, quiet, sound, quiet[:1600], sound))) == 1
+    assert longest_gap_s(quiet) == longest_gap_s(quiet[:0]) == 0
 
 
 def test_silence_cut_leaves_300_ms_of_a_pause() -> None:
