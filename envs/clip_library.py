@@ -16,6 +16,7 @@ from envs.manifest import COLUMNS, read_rows
 from envs.records import ALLOW_BROKEN, BrokenRecord, BrokenTally, Columns, Entry
 from envs.scenario import SPEECH, Audio, Clip, Decision
 from envs.sound_classes import answer_for
+from envs.sources import Candidate
 from envs.tfjp import tfjp
 
 __all__ = ["COLUMNS", "ClipLibrary", "Recording", "make_recording"]  # COLUMNS is what its folders have
@@ -120,6 +121,11 @@ class ClipLibrary:
         groups = labels[label]
         members = groups[sorted(groups)[int(rng.integers(len(groups)))]]
         return members[int(rng.integers(len(members)))]
+
+    def candidates(self) -> list[Candidate]:
+        """Return every recording, in the manifest's order."""
+        clips = [recording.clip for recording in self.recordings]
+        return [Candidate(clip.label, clip.caption, clip.decision, self, clip) for clip in clips]
 
     def split(self, held_out: float, seed: int) -> tuple["ClipLibrary", "ClipLibrary"]:
         """Split into (train, held out) by recordings and speakers, about `held_out` of each label's clips.

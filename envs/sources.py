@@ -10,6 +10,21 @@ from envs.errors import ScenarioError, did_you_mean
 from envs.scenario import Clip, Decision
 
 
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """Something that a source can play, found by its words before it is heard."""
+
+    label: str
+    caption: str
+    decision: Decision
+    source: "ClipSource"
+    clip: Clip | None = None  # a recording; None: it is rendered anew each time it is taken
+
+    def take(self, rng: np.random.Generator) -> Clip:
+        """Return the recording, or draw the sound from its source."""
+        return self.source.draw(rng, self.decision, self.label) if self.clip is None else self.clip
+
+
 class ClipSource(Protocol):
     """Anything that scenes can be planned from."""
 
@@ -29,6 +44,9 @@ class ClipSource(Protocol):
         Raises:
             ScenarioError: when there is none.
         """
+
+    def candidates(self) -> Sequence[Candidate]:
+        """Return all that it can play, in a fixed order."""
 
 
 @dataclass(frozen=True)
@@ -74,3 +92,7 @@ class Mixture:
             raise ScenarioError(f"none of the sources holds a {wanted}")
         weights = np.array([self.weights[i] for i in able])
         return self.sources[int(rng.choice(able, p=weights / weights.sum()))].draw(rng, decision, label)
+
+    def candidates(self) -> Sequence[Candidate]:
+        """Return the candidates of all sources; the weights are for draws without a wish."""
+        return [candidate for source in self.sources for candidate in source.candidates()]

@@ -1,5 +1,7 @@
 """Proactive: nobody asks; most sounds deserve silence, and some a word at once (paper, comprehension-aware silence)."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from envs.abilities.world import Ability, Scene, SubTask, World, pick
@@ -8,19 +10,24 @@ from envs.composition import GAP_S
 from envs.errors import ScenarioError
 from envs.planning import RESPOND_SHARE, TAIL_S, heard_s, plan_scene
 from envs.scenario import Clip, Decision
-from envs.sound_classes import SOUND_CLASSES
-from envs.sources import ClipSource
+from envs.sound_classes import answer_for
+from envs.sources import Candidate, ClipSource
 
 _CHUNKS = (15, 40)
-_DRAWS = 64  # of a user's own labels, until one of the sub-task comes
+_DRAWS = 64  # of a label whose clips are of several sub-tasks, until one of the right one comes
 
 
 class _Only:
-    """A source of clips in which, of the sounds that deserve a reply, only those of one sub-task are left."""
+    """A source of clips in which, of the sounds that deserve a reply, only those of one sub-task are left.
+
+    Raises:
+        ScenarioError: when there are none.
+    """
 
     def __init__(self, source: ClipSource, sub_task: str) -> None:
         self.source, self.sub_task = source, sub_task
-        if not self.has("RESPOND"):
+        self.respond_labels = tuple(sorted({one.label for one in self.candidates() if one.decision == "RESPOND"}))
+        if not self.respond_labels:
             raise self._none()
 
     @property
@@ -31,23 +38,24 @@ class _Only:
         return bool(self.labels_of(decision))
 
     def labels_of(self, decision: Decision) -> tuple[str, ...]:
-        """Return the labels that are left; whether a user's own is one of them, only its clips can tell."""
-        labels = self.source.labels_of(decision)
-        return labels if decision == "IGNORE" else tuple(name for name in labels if self._may_be(name))
-
-    def _may_be(self, label: str) -> bool:
-        known = SOUND_CLASSES.get(label)
-        return known is None or known.answer is None or known.answer.sub_task == self.sub_task
+        return self.respond_labels if decision == "RESPOND" else self.source.labels_of(decision)
 
     def draw(self, rng: np.random.Generator, decision: Decision, label: str | None = None) -> Clip:
         if decision == "IGNORE":
             return self.source.draw(rng, decision, label)
-        labels = self.labels_of(decision)
         for _ in range(_DRAWS):
-            clip = self.source.draw(rng, decision, label or pick(rng, labels))
+            clip = self.source.draw(rng, decision, label or pick(rng, self.respond_labels))
             if clip.answers[0].sub_task == self.sub_task:
                 return clip
         raise self._none()
+
+    def candidates(self) -> Sequence[Candidate]:
+        return [one for one in self.source.candidates() if one.decision == "IGNORE" or self._belongs(one)]
+
+    def _belongs(self, candidate: Candidate) -> bool:
+        clip = candidate.clip
+        answer = clip.answers[0] if clip is not None else answer_for(candidate.label, candidate.caption)
+        return answer.sub_task == self.sub_task
 
     def _none(self) -> ScenarioError:
         return ScenarioError(f"none of the sounds that deserve a reply is of the sub-task {self.sub_task!r}; add some")

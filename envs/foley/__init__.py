@@ -15,6 +15,7 @@ from envs.foley.recording import record
 from envs.foley.synthesis import Signal
 from envs.scenario import Audio, Clip, Decision
 from envs.sound_classes import SOUND_CLASSES
+from envs.sources import Candidate
 
 _RENDERERS: dict[str, Callable[[Generator], Signal]] = {
     label: renderer
@@ -82,3 +83,7 @@ class Foley:
             origin="foley",
             answers=() if sound.answer is None else (sound.answer,),
         )
+
+    def candidates(self) -> list[Candidate]:
+        """Return every built-in class."""
+        return [Candidate(sound.label, sound.caption, sound.decision, self) for sound in SOUND_CLASSES.values()]
