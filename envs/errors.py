@@ -23,6 +23,17 @@ class ScenarioError(SoundFlowError):
     """A scenario that cannot be planned or composed from the given clips."""
 
 
+class PlanningError(SoundFlowError):
+    """A planner that cannot be reached, or a plan that breaks the rules of a scene.
+
+    `kind` is what such rejections are counted by: "not JSON", "field", "rule", or what an endpoint said.
+    """
+
+    def __init__(self, message: str, kind: str = "rule") -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
 class SpeechError(SoundFlowError):
     """Speech that cannot be made: no synthesiser, no such voice, or a text that it cannot say."""
 
