@@ -106,6 +106,15 @@ def _parser() -> argparse.ArgumentParser:
     watch.add_argument("--policy", type=Path, help="a policy folder; default: an oracle that knows the scenario")
     watch.add_argument("--out", type=Path, required=True, help="a .html, .png or .mp4 file")
     watch.set_defaults(command=_watch)
+    plan = commands.add_parser("plan", help="plan scenes in words, and say which sounds were found for them")
+    plan.add_argument("--planner", choices=["grammar", "llm"], default="grammar", help="default: %(default)s")
+    plan.add_argument("--base-url", metavar="URL", help="of an OpenAI-compatible endpoint, for the planner llm")
+    plan.add_argument("--model", metavar="NAME", help="of the endpoint; its key is read from OPENAI_API_KEY")
+    plan.add_argument("--clips", type=Path, help="a folder of recordings with a manifest.csv; default: built-in sounds")
+    plan.add_argument("--seed", type=_seed, default=0, metavar="N", help="of the first scene; default: %(default)s")
+    plan.add_argument("--count", type=_count, default=3, metavar="N", help="scenes to plan; default: %(default)s")
+    plan.add_argument("--json", action="store_true", help="print one JSON object")
+    plan.set_defaults(command=_plan)
     bench = commands.add_parser("bench", help="measure how fast a part is, on this machine")
     bench.add_argument("part", choices=["world"], help="world: composing streams and stepping environments")
     bench.add_argument("--json", action="store_true", help="print one JSON object")
@@ -194,6 +203,14 @@ def _watch(options: argparse.Namespace) -> None:
     print(watch(options.ability, options.sub_task, options.seed, options.out, options.policy))
 
 
+def _plan(options: argparse.Namespace) -> None:
+    from envs.curation import planner_from_options  # noqa: PLC0415 - heavy
+    from trainers.plan import show_plans  # noqa: PLC0415 - heavy
+
+    planner = planner_from_options(options.planner, options.base_url, options.model)
+    show_plans(planner, options.clips, range(options.seed, options.seed + options.count), sys.stdout, options.json)
+
+
 def _bench(options: argparse.Namespace) -> None:
     from envs.benchmark import bench_world  # noqa: PLC0415 - heavy
 
@@ -234,6 +251,12 @@ def _hours(text: str) -> float:
 def _workers(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= MOST_WORKERS:
         raise argparse.ArgumentTypeError(f"expected a whole number from 1 to {MOST_WORKERS}, got {text!r}")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, got {text!r}")
     return int(text)
 
 
