@@ -13,7 +13,7 @@ from envs.abilities import (
     translation,
     voice_chat,
 )
-from envs.abilities.world import LAST_WORD_S, Ability, Scene, World, pick
+from envs.abilities.world import LAST_WORD_S, Ability, Scene, World, draw_ambience, pick
 from envs.clock import CHUNK_S
 from envs.composition import compose
 from envs.errors import ScenarioError, did_you_mean
@@ -99,6 +99,8 @@ class AbilityScenarios:
             while misfits < _MISFITS and clips < _MOST_CLIPS:
                 ability, sub_task = wanted.pop() if wanted else (pick(rng, list(ABILITIES)), None)
                 turn = self._turn(rng, ABILITIES[ability], sub_task)
+                if turn.ambient and any(other.ambient for other in turns):
+                    continue  # each would be about what the other lays under the whole scene
                 needed_s = turn.seconds + turn.to_next_chunk_s
                 if needed_s > room_s or clips + len(turn.clips) > _MOST_CLIPS:
                     misfits += 1
@@ -121,4 +123,4 @@ def _lay_beds(rng: np.random.Generator, world: World, scene: Scene) -> None:
     """Put up to two sounds that deserve silence under the scene, and one of its surroundings where there is none."""
     scene.background += [world.sounds.draw(rng, "IGNORE") for _ in range(int(rng.integers(0, 3)))]
     if not scene.ambient:
-        scene.ambient.append(world.sounds.draw(rng, "IGNORE"))
+        scene.ambient.append(draw_ambience(rng, world))

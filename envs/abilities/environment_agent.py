@@ -2,11 +2,21 @@
 
 import numpy as np
 
-from envs.abilities.world import Ability, Scene, World, draw_sound, pick, say, silent, spoken
+from envs.abilities.world import (
+    Ability,
+    Scene,
+    World,
+    draw_ambience,
+    draw_sound,
+    name_of,
+    pick,
+    say,
+    silent,
+    spoken,
+)
 from envs.speech.knowledge import ask
 
 _LOUD = ("vacuum", "engine", "train", "rain", "applause", "speech_babble")
-_BEDS = ("rain", "fan", "typing", "engine", "vacuum", "music", "clock_tick", "flowing_water", "cricket", "train")
 
 
 def adapt_to_noise(rng: np.random.Generator, world: World, scene: Scene) -> None:
@@ -24,13 +34,12 @@ def adapt_to_noise(rng: np.random.Generator, world: World, scene: Scene) -> None
 
 def question_about_background(rng: np.random.Generator, world: World, scene: Scene) -> None:
     """The user asks what can be heard behind the talk."""
-    label = pick(rng, [label for label in _BEDS if label in world.sounds.labels])
-    bed = world.sounds.draw(rng, "IGNORE", label)
+    bed = draw_ambience(rng, world)
     scene.ambient.append(bed)
     text = pick(rng, ("What is that noise in the background?", "What do you hear around me?"))
     replies = (f"In the background {bed.caption}.", f"I hear that {bed.caption}.")
     say(
-        scene, world, world.speech.voice(rng, "en"), text, replies, (label.split("_")[0][:5],),
+        scene, world, world.speech.voice(rng, "en"), text, replies, (name_of(bed),),
         sub_task="question_about_background", gap_s=rng.uniform(2.0, 4.0),
     )  # fmt: skip
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from envs.abilities.world import Ability, Scene, World, reply_to, spoken
+from envs.abilities.world import Ability, Scene, World, draw_ambience, reply_to, spoken
 from envs.clock import CHUNK_S
 from envs.scenario import Answer
 from envs.speech.utterance import Utterance, Word
@@ -41,7 +41,7 @@ def clean(rng: np.random.Generator, world: World, scene: Scene) -> None:
 
 def noisy(rng: np.random.Generator, world: World, scene: Scene) -> None:
     """One speaker over noise of the household or the street."""
-    scene.ambient += [world.sounds.draw(rng, "IGNORE") for _ in range(2)]
+    scene.ambient += [draw_ambience(rng, world) for _ in range(2)]
     _speak(rng, world, scene, "noisy", int(rng.integers(1, 4)))
 
 

@@ -14,6 +14,9 @@ from envs.sound_classes import SOUND_CLASSES
 from envs.sources import ClipSource
 from envs.speech.utterance import SpeechSource, Utterance, Voice
 
+AMBIENCE = tuple(
+    "applause clock_tick cricket engine fan flowing_water music rain speech_babble train typing vacuum".split()
+)
 REPLY_S = 2.4  # of quiet after a question: the agent's turn
 T = TypeVar("T")
 ANSWER_GRACE_S = 3.0  # from the end of a question to its deadline
@@ -36,7 +39,7 @@ class Scene:
     clips: list[Clip] = field(default_factory=list)
     gaps_s: list[float] = field(default_factory=list)
     background: list[Clip] = field(default_factory=list)
-    ambient: list[Clip] = field(default_factory=list)
+    ambient: list[Clip] = field(default_factory=list)  # all through the scene
     instruction: str = ""
 
     def add(self, clip: Clip, gap_s: float) -> None:
@@ -67,7 +70,13 @@ class Scene:
         """Return the plan of the scene, with `tail_s` seconds after its last clip."""
         chunks = math.ceil((self.seconds + tail_s) / CHUNK_S)
         return ScenePlan(
-            tuple(self.clips), tuple(self.background), tuple(self.ambient), chunks, tuple(self.gaps_s), self.instruction
+            tuple(self.clips),
+            tuple(self.background),
+            (),
+            chunks,
+            tuple(self.gaps_s),
+            self.instruction,
+            whole_scene=tuple(self.ambient),
         )
 
 
@@ -144,6 +153,12 @@ def answered(clip: Clip, replies: Sequence[str], facts: Sequence[str], sub_task:
     """Return a sound that deserves these replies here: as soon as it can be known, and at the latest soon after it."""
     evidence_s = clip.answers[0].evidence_s if clip.answers else min(1.2, clip.seconds)
     return replace(clip, decision="RESPOND", answers=(reply_to(evidence_s, replies, facts, sub_task, GRACE_S),))
+
+
+def draw_ambience(rng: np.random.Generator, world: World) -> Clip:
+    """Draw a sound that goes on and on; any that deserves silence, where the world holds none."""
+    labels = [label for label in AMBIENCE if label in world.sounds.labels_of("IGNORE")]
+    return world.sounds.draw(rng, "IGNORE", pick(rng, labels) if labels else None)
 
 
 def draw_sound(rng: np.random.Generator, world: World, without: Sequence[str] = ()) -> Clip:
