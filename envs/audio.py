@@ -1,5 +1,6 @@
 """Audio files in and out: any rate, channels and format that libsndfile reads becomes 16 kHz mono float32."""
 
+import io
 import math
 import struct
 from collections.abc import Iterator
@@ -30,8 +31,45 @@ def read_audio(path: Path, max_seconds: float = MAX_CLIP_S) -> Audio:
         AudioError: when the file is missing, no audio, empty, broken or has NaN, and before it is decoded when it is
             longer than `max_seconds` or larger than 256 MiB.
     """
-    blocks = list(_blocks(path, max_seconds, MAX_CLIP_BYTES))
-    return np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
+    return _joined(_blocks(path, max_seconds, MAX_CLIP_BYTES))
+
+
+def decode_audio(data: bytes, name: str) -> Audio:
+    """Decode what an audio file holds, as `read_audio`; `name` is for messages.
+
+    Raises:
+        AudioError: as `read_audio`.
+    """
+    return _joined(_blocks(Path(name), MAX_CLIP_S, MAX_CLIP_BYTES, data))
+
+
+def resample(samples: Audio, rate: int, name: str) -> Audio:
+    """Bring decoded samples to 16 kHz, with the checks of `read_audio`.
+
+    Args:
+        samples: float [n], mono, in [-1, 1].
+        rate: Of the samples, in Hz.
+        name: For messages.
+
+    Raises:
+        AudioError: when they are not mono, empty, longer than 600 s, not finite, or of an impossible rate.
+    """
+    import soxr  # noqa: PLC0415 - `import envs` stays light
+
+    if samples.ndim != 1 or len(samples) == 0:
+        raise AudioError(f"{name}: its samples are of shape {list(samples.shape)}, expected [n] with n > 0")
+    if not _RATES[0] <= rate <= _RATES[1]:
+        raise AudioError(f"{name}: its rate is {rate} Hz, expected {_RATES[0]} to {_RATES[1]}")
+    if len(samples) / rate > MAX_CLIP_S:
+        raise AudioError(f"{name}: has {len(samples) / rate:.0f} s, at most {MAX_CLIP_S:.0f} s are read")
+    _refuse_nan(samples[:, None], 0, rate, name)
+    audio = np.clip(samples, -1.0, 1.0).astype(np.float32)
+    return audio if rate == SAMPLE_RATE else np.clip(soxr.resample(audio, rate, SAMPLE_RATE), -1.0, 1.0)
+
+
+def _joined(blocks: Iterator[Audio]) -> Audio:
+    joined = list(blocks)
+    return np.concatenate(joined) if joined else np.zeros(0, np.float32)
 
 
 def stream_chunks(path: Path) -> Iterator[Audio]:
@@ -72,18 +110,19 @@ def write_wav(path: Path, audio: Audio) -> None:
         aside.unlink(missing_ok=True)
 
 
-def _blocks(path: Path, max_seconds: float, max_bytes: float) -> Iterator[Audio]:
-    """Decode, check, mix down and resample a file block by block."""
+def _blocks(path: Path, max_seconds: float, max_bytes: float, data: bytes | None = None) -> Iterator[Audio]:
+    """Decode, check, mix down and resample a file, or what one holds, block by block."""
     import soundfile as sf  # noqa: PLC0415 - `import envs` stays light
     import soxr  # noqa: PLC0415
 
     try:
-        if not path.is_file():
+        if data is None and not path.is_file():
             raise AudioError(f"{path}: no such audio file")
         if path.suffix.lower() == ".raw":
             raise AudioError(f"{path}: raw samples without a header; convert it to WAV or FLAC")
-        _refuse_cut(path)
-        with sf.SoundFile(path) as file:
+        with path.open("rb") if data is None else io.BytesIO(data) as raw:
+            _refuse_cut(path, raw)
+        with sf.SoundFile(path if data is None else io.BytesIO(data)) as file:
             _check_header(path, file, max_seconds, max_bytes)
             resampler = soxr.ResampleStream(file.samplerate, SAMPLE_RATE, 1, dtype="float32")
             heard, given = 0, 0
@@ -142,19 +181,24 @@ def _mono_blocks(path: Path, file: "soundfile.SoundFile") -> Iterator[Audio]:
         block = file.read(max(_BLOCK_VALUES // file.channels, 1), dtype="float32", always_2d=True)
         if len(block) == 0:
             return
-        bad = ~np.isfinite(block).all(axis=1)
-        if bad.any():
-            second = (position + int(bad.argmax())) / file.samplerate
-            raise AudioError(f"{path}: a sample at {second:.3f} s is NaN or infinite; repair or remove the file")
+        _refuse_nan(block, position, file.samplerate, str(path))
         position += len(block)
         yield np.clip(block, -1.0, 1.0).mean(axis=1)  # before the mean and the resampler, which could overflow
 
 
-def _refuse_cut(path: Path) -> None:
+def _refuse_nan(block: Audio, position: int, rate: int, name: str) -> None:
+    """Raise for the first frame of a block, [n, channels] from frame `position` on, that is not finite."""
+    bad = ~np.isfinite(block).all(axis=1)
+    if bad.any():
+        second = (position + int(bad.argmax())) / rate
+        raise AudioError(f"{name}: a sample at {second:.3f} s is NaN or infinite; repair or remove the file")
+
+
+def _refuse_cut(path: Path, file: BinaryIO) -> None:
     """Raise when a file ends before its header says that its audio does: libsndfile would quietly shorten it."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        end = _announced_end(file, size)
+    size = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    end = _announced_end(file, size)
     if end is not None and end > size:
         raise AudioError(f"{path}: truncated, the header announces {end} bytes and {size} are there")
 

@@ -1,16 +1,18 @@
 """A folder of recordings: read, split by recording and speaker, drawn from. What its rows hold: `envs.manifest`."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from envs.audio import read_audio
+from envs.dataset_rows import DatasetRows
 from envs.errors import AudioError, ScenarioError, did_you_mean
 from envs.manifest import COLUMNS, read_rows
 from envs.records import ALLOW_BROKEN, BrokenRecord, BrokenTally, Columns, Entry
@@ -18,6 +20,9 @@ from envs.scenario import SPEECH, Audio, Clip, Decision
 from envs.sound_classes import answer_for
 from envs.sources import Candidate
 from envs.tfjp import tfjp
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 __all__ = ["COLUMNS", "ClipLibrary", "Recording", "make_recording"]  # COLUMNS is what its folders have
 _QUIETEST_PEAK = 1e-4  # -80 dBFS: what is below is not blown up to full scale
@@ -63,12 +68,41 @@ class ClipLibrary:
         rows = read_rows(folder, layout)
         tally = BrokenTally(folder, len(rows), allow_broken)
         tally.add(row for row in rows if isinstance(row, BrokenRecord))  # before a corpus is decoded
+        return cls._read(lambda index: _read_recording(folder, rows[index]), tally)
+
+    @classmethod
+    def from_dataset(
+        cls,
+        dataset: "Dataset | Path",
+        *,
+        audio: str = "audio",
+        allow_broken: float = ALLOW_BROKEN,
+        **columns: str,
+    ) -> "ClipLibrary":
+        """Read every row of a Hugging Face dataset with an audio column.
+
+        Args:
+            dataset: A `datasets.Dataset`, or the folder that one was saved to with `save_to_disk`.
+            audio: The column of audio: the feature `Audio`, paths, or dicts of `array` and `sampling_rate`.
+            allow_broken: The share of rows that may be broken.
+            **columns: Which column of the dataset is which of `envs.manifest.COLUMNS`, as `label="category"`; default:
+                `label="label"`. What is not named is blank, and the caption "the sound of" the label.
+
+        Raises:
+            ManifestError: when it is no dataset, has no such column, or too many rows cannot be used.
+        """
+        rows = DatasetRows(dataset, audio, {"label": "label", **columns})
+        return cls._read(lambda index: _read_row(rows, index), BrokenTally(rows.place, len(rows), allow_broken))
+
+    @classmethod
+    def _read(cls, read: Callable[[int], Recording | BrokenRecord], tally: BrokenTally) -> "ClipLibrary":
+        """Read each record of a corpus, count and warn of the broken ones, and keep the others."""
         with ThreadPoolExecutor(4) as pool:
-            read = list(pool.map(lambda row: _read_recording(folder, row), rows))
-        tally.add(found for found in read if isinstance(found, BrokenRecord))
-        tally.warn()
-        broken = [found for found in read if isinstance(found, BrokenRecord)]
-        return cls([found for found in read if isinstance(found, Recording)], broken)
+            found = list(pool.map(read, range(tally.total)))
+        broken = [record for record in found if isinstance(record, BrokenRecord)]
+        tally.add(broken)
+        tally.warn(depth=3)
+        return cls([record for record in found if isinstance(record, Recording)], broken)
 
     def __len__(self) -> int:
         return len(self.recordings)
@@ -200,6 +234,18 @@ def _read_recording(folder: Path, row: Entry) -> Recording | BrokenRecord:
         return make_recording(read_audio(folder / row.columns["path"]), row.columns)
     except AudioError as error:
         return row.broken(str(error))
+
+
+def _read_row(rows: DatasetRows, index: int) -> Recording | BrokenRecord:
+    """Read one row of a dataset likewise."""
+    row = rows.read(index)
+    if isinstance(row, BrokenRecord):
+        return row
+    record, audio = row
+    try:
+        return make_recording(audio, record.columns)
+    except AudioError as error:
+        return record.broken(str(error))
 
 
 def make_recording(audio: Audio, columns: Columns) -> Recording:

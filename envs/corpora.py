@@ -28,7 +28,8 @@ def read_layout(folder: Path, layout: str) -> list[Entry]:
     return rows
 
 
-def _row(path: str, label: str, source: str, **more: str) -> Columns:
+def sound_row(path: str, label: str, source: str, **more: str) -> Columns:
+    """Return a row of a manifest for a sound of which only the name is known, and `more`."""
     name = label.replace("_", " ").lower()
     row = {
         "path": path, "label": label.lower().replace(" ", "_"), "caption": f"the sound of {name}", "domain": "Sounds",
@@ -64,7 +65,7 @@ def _esc50(folder: Path) -> Iterator[Entry]:
     return _table(
         folder / "meta" / "esc50.csv",
         ("filename", "category", "src_file"),
-        lambda row: _row(f"audio/{row['filename']}", row["category"], "ESC-50", recording=row["src_file"]),
+        lambda row: sound_row(f"audio/{row['filename']}", row["category"], "ESC-50", recording=row["src_file"]),
     )
 
 
@@ -77,7 +78,7 @@ def _fsd50k(folder: Path) -> Iterator[Entry]:
 
         def make(row: Columns, part: str = part) -> Columns:
             label = row["labels"].split(",")[0]
-            return _row(f"FSD50K.{part}_audio/{row['fname']}.wav", label, "FSD50K", recording=row["fname"])
+            return sound_row(f"FSD50K.{part}_audio/{row['fname']}.wav", label, "FSD50K", recording=row["fname"])
 
         yield from _table(table, ("fname", "labels"), make)
 
@@ -112,7 +113,7 @@ def _segment(folder: Path, table: Path, line: int, fields: list[str], names: Col
         yield BrokenRecord(table, line, f"expected YTID, start, end and known labels, got {fields}")
         return
     path = f"clips/{fields[0]}_{round(float(fields[1]))}.wav"
-    record = Record(table, line, _row(path, names[mid], "AudioSet", recording=fields[0]))
+    record = Record(table, line, sound_row(path, names[mid], "AudioSet", recording=fields[0]))
     if not missing(folder, path, record.place):
         yield record
 
@@ -123,7 +124,7 @@ def _musan(folder: Path) -> Iterator[Entry]:
         kind = path.parent.parent.name
         domain = "Speech" if kind == "speech" else "Music" if kind == "music" else "Sounds"
         name = str(path.relative_to(folder))
-        yield Record(path, 0, _row(name, kind, "MUSAN", recording=path.stem, domain=domain))
+        yield Record(path, 0, sound_row(name, kind, "MUSAN", recording=path.stem, domain=domain))
 
 
 def _wham(folder: Path) -> Iterator[Entry]:
@@ -131,13 +132,13 @@ def _wham(folder: Path) -> Iterator[Entry]:
     for part in ("tr", "cv", "tt"):
         for path in sorted((folder / part).glob("*.wav")):
             recording = path.stem.split("_")[0]
-            yield Record(path, 0, _row(f"{part}/{path.name}", "ambient_noise", "WHAM!", recording=recording))
+            yield Record(path, 0, sound_row(f"{part}/{path.name}", "ambient_noise", "WHAM!", recording=recording))
 
 
 def _dns_noise(folder: Path) -> Iterator[Entry]:
     """DNS-Challenge noise: one flat folder of `*.wav`."""
     for path in sorted(folder.glob("*.wav")):
-        yield Record(path, 0, _row(path.name, "noise", "DNS-Challenge", recording=path.stem))
+        yield Record(path, 0, sound_row(path.name, "noise", "DNS-Challenge", recording=path.stem))
 
 
 def _free_spoken_digits(folder: Path) -> Iterator[Entry]:
@@ -148,7 +149,9 @@ def _free_spoken_digits(folder: Path) -> Iterator[Entry]:
         if not digit.isdecimal() or not speaker:
             yield BrokenRecord(path, 0, "expected a name like 7_jackson_32.wav")
             continue
-        row = _row(f"recordings/{path.name}", f"digit_{digit}", "Free Spoken Digits", speaker=speaker, domain="Speech")
+        row = sound_row(
+            f"recordings/{path.name}", f"digit_{digit}", "Free Spoken Digits", speaker=speaker, domain="Speech"
+        )
         yield Record(path, 0, row)
 
 
@@ -162,7 +165,7 @@ def _proactive_sound_bench(folder: Path) -> Iterator[Entry]:
         line, item = found
         try:
             path, name, decision = Path(item["path"]), str(item["description"]), str(item["decision"])
-            row = _row(str(path), name, "Proactive-Sound-Bench", recording=str(item["id"]), decision=decision)
+            row = sound_row(str(path), name, "Proactive-Sound-Bench", recording=str(item["id"]), decision=decision)
         except (KeyError, TypeError) as error:
             yield BrokenRecord(table, line, f"not an item of the benchmark: {error!r}")
             continue

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from envs.corpora import read_layout
 from envs.errors import ManifestError
-from envs.records import BrokenRecord, Entry, Record, missing, read_table
+from envs.records import BrokenRecord, Columns, Entry, Record, missing, read_table
 
 COLUMNS = (
     "path",
@@ -69,15 +69,18 @@ def _checked(folder: Path, rows: Iterable[Entry]) -> Iterable[Entry]:
         columns = row.columns
         gone = missing(folder, columns["path"], row.place)  # first: a path that leads out is refused in any row
         clip = folder / columns["path"]
-        if columns["decision"] not in ("RESPOND", "IGNORE", ""):
-            yield row.broken(f"decision is {columns['decision']!r}, expected RESPOND, IGNORE or blank")
-        elif not columns["label"]:
-            yield row.broken("label is blank, expected the name of the sound")
-        elif gone:
-            yield row.broken(gone)
+        if reason := fault(columns) or gone:
+            yield row.broken(reason)
         elif (known := clip.resolve()) in seen:
             first = f"on line {seen[known].line}" if seen[known].line else f"as {seen[known].file}"
             yield row.broken(f"path {columns['path']!r} is listed before, {first}; name it once")
         else:
             seen[known] = row
             yield row
+
+
+def fault(columns: Columns) -> str:
+    """Return why the decision or the label of a row cannot be used; blank where they can."""
+    if columns["decision"] not in ("RESPOND", "IGNORE", ""):
+        return f"decision is {columns['decision']!r}, expected RESPOND, IGNORE or blank"
+    return "" if columns["label"] else "label is blank, expected the name of the sound"

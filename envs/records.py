@@ -109,11 +109,11 @@ class BrokenTally:
             self.add([record])
             warnings.warn(f"left out: {record}", BrokenRecordsWarning, stacklevel=3)
 
-    def warn(self) -> None:
-        """Warn the caller's caller of what was found, once for all."""
+    def warn(self, depth: int = 2) -> None:
+        """Warn of what was found, once for all; `depth` frames up is whoever asked for the corpus."""
         if self.found:
             lines = broken_lines(tuple(self.found), self.total)
-            warnings.warn("\n".join(lines), BrokenRecordsWarning, stacklevel=3)
+            warnings.warn("\n".join(lines), BrokenRecordsWarning, stacklevel=depth + 1)
 
 
 def broken_lines(broken: Sequence[BrokenRecord], total: int) -> list[str]:
