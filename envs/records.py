@@ -95,7 +95,7 @@ class BrokenTally:
             named = f"{first}{' (the first of them)' if count > 1 else ''}"
             or_allow = ", or allow a larger share (--allow-broken)" if self.allowed < 1 else ""
             raise ManifestError(
-                f"{named}; of {self.total} records of {self.corpus} {count} cannot be used, and at most"
+                f"{named}; {count} of {self.total} records of {self.corpus} cannot be used, and at most"
                 f" {100 * self.allowed:g} % may be broken; repair or remove them{or_allow}"
             )
 

@@ -97,7 +97,7 @@ def test_broken_rows_are_named_and_left_out_where_that_is_allowed(fault: Any, me
     as_audio = fault is None or "array" not in fault
     good = GOOD if as_audio else {"array": sound().tolist(), "sampling_rate": 16_000}
     rows = dataset([good, fault, good], as_audio)
-    with pytest.raises(ManifestError, match=rf"^dataset: .*{message}.*; of 3 records of dataset 1 cannot be used"):
+    with pytest.raises(ManifestError, match=rf"^dataset: .*{message}.*; 1 of 3 records of dataset cannot be used"):
         ClipLibrary.from_dataset(rows)
     with pytest.warns(BrokenRecordsWarning, match="left out: 1 of 3 records"):
         assert len(ClipLibrary.from_dataset(rows, allow_broken=0.5)) == 2

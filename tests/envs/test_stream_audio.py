@@ -150,5 +150,5 @@ def test_broken_items_are_left_out_and_corrupt_clips_met_when_drawn(tmp_path: Pa
         assert replies(scenarios(1)) == ["Reply 2."]
     assert [record.line for record in scenarios.broken] == [4, 2]
     (tmp_path / items[2]["turns"][0]["audio_path"]).write_text("no sound")
-    with pytest.raises(ManifestError, match=r"line 4: .* of 5 records .* 3 cannot be used"):
+    with pytest.raises(ManifestError, match=r"line 4: .* 3 of 5 records .* cannot be used"):
         scenarios(2)
