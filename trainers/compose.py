@@ -2,7 +2,7 @@
 
 import hashlib
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -11,31 +11,59 @@ from tqdm import tqdm
 from envs.clip_library import ClipLibrary
 from envs.corpus import CorpusSpec, summarise, write_corpus
 from envs.corpus.layout import PICTURE, SUMMARY
+from envs.curation import CuratedScenarios, curated_scenarios, planner_from_options
+from envs.errors import ConfigError
 from envs.foley import Foley
 from envs.sources import ClipSource, Mixture
-from envs.stream_env import default_scenarios
+from envs.stream_env import Scenarios, default_scenarios
+from trainers.clips import ClipFolder
+from trainers.plan import counts_text
 from trainers.run_folder import check_out
 
 
-def compose(
-    out: Path, ability: str, hours: float, sub_task: str | None, seed: int, workers: int, clips: Path | None
-) -> None:
+@dataclass(frozen=True)
+class Sounds:
+    """What streams are made of: half of the sounds from `clips`, planned by a planner where one is named."""
+
+    clips: ClipFolder | None = None
+    planner: str | None = None
+    base_url: str | None = None
+    model: str | None = None
+
+
+def compose(out: Path, spec: CorpusSpec, sounds: Sounds, workers: int) -> None:
     """Write the corpus into `out`, or what it lacks, and print what it holds.
+
+    Streams that a language model plans are composed in this process, so that all that was refused is counted here; to
+    ask it again gives other streams, hence after a kill only whole shards are the same.
 
     Raises:
         SoundFlowError: for input that cannot be used, as `write_corpus` and `ClipLibrary` say.
     """
     check_out(out)
-    spec = CorpusSpec(ability, hours, sub_task, seed)
     source: ClipSource = Foley()
-    if clips is not None:
-        library = ClipLibrary.from_folder(clips)
+    if sounds.clips is not None:
+        library = sounds.clips.read()
         source = Mixture((source, library), (0.5, 0.5))
         spec = replace(spec, sounds=f"foley and {_fingerprint(library)}")
-    with closing(_Bar(hours)) as bar:
-        new = write_corpus(out, spec, default_scenarios(ability, sub_task, source), workers, bar)
+    spec = replace(spec, planner=" ".join(filter(None, (sounds.planner, sounds.model))))
+    scenarios, workers = _scenarios(spec, sounds, source), 1 if sounds.planner == "llm" else workers
+    with closing(_Bar(spec.hours)) as bar:
+        new = write_corpus(out, spec, scenarios, workers, bar)
     print(f"{summarise(out).table()}\n")
+    if isinstance(scenarios, CuratedScenarios) and workers == 1:
+        print(f"{counts_text(scenarios.counts)}\n")
     print(f"{out / SUMMARY} and {out / PICTURE} show the same" if new else f"{out} was complete; nothing was done")
+
+
+def _scenarios(spec: CorpusSpec, sounds: Sounds, source: ClipSource) -> Scenarios:
+    if sounds.planner is None:
+        if sounds.base_url or sounds.model:
+            raise ConfigError("--base-url and --model are the planner's; say --planner llm with them")
+        return default_scenarios(spec.ability, spec.sub_task, source)
+    if (spec.ability, spec.sub_task) != ("Proactive", None):
+        raise ConfigError("--planner plans the sounds of --ability Proactive, without a sub-task; ask for that")
+    return curated_scenarios(source, planner_from_options(sounds.planner, sounds.base_url, sounds.model))
 
 
 class _Bar:

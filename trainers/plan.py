@@ -4,24 +4,25 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, TextIO
 
-from envs.clip_library import ClipLibrary
 from envs.curation.grounding import Grounded
 from envs.curation.scenarios import CuratedScenarios, CuratedScene, Planner
 from envs.foley import Foley
+from trainers.clips import ClipFolder
 
 _ROLE_WIDTH, _TEXT_WIDTH = 12, 44
 
 
-def show_plans(planner: Planner, clips: Path | None, seeds: Sequence[int], out: TextIO, as_json: bool = False) -> None:
+def show_plans(
+    planner: Planner, clips: ClipFolder | None, seeds: Sequence[int], out: TextIO, as_json: bool = False
+) -> None:
     """Plan the scenes of `seeds` and print each with the clips that it was grounded in; the counts come last.
 
     Raises:
         SoundFlowError: when the clips cannot be read, or the planner has no plan.
     """
-    scenarios = CuratedScenarios(planner, Foley() if clips is None else ClipLibrary.from_folder(clips))
+    scenarios = CuratedScenarios(planner, Foley() if clips is None else clips.read())
     shown = []
     for seed in seeds:
         for scene in scenarios.scenes(seed):
@@ -32,7 +33,7 @@ def show_plans(planner: Planner, clips: Path | None, seeds: Sequence[int], out: 
     if as_json:
         print(json.dumps({"scenes": shown, "counts": dict(sorted(scenarios.counts.items()))}, indent=2), file=out)
     else:
-        print(_counts_text(scenarios.counts), file=out)
+        print(counts_text(scenarios.counts), file=out)
 
 
 def _scene_text(seed: int, scene: CuratedScene) -> str:
@@ -58,7 +59,8 @@ def _name(scene: CuratedScene, index: int) -> str:
     return f'"{scene.outline.sub_events[index].description}"'
 
 
-def _counts_text(counts: Counter[str]) -> str:
+def counts_text(counts: Counter[str]) -> str:
+    """Return what became of clips and answers, the most frequent first."""
     lines = [f"  {number:5d} {name}" for name, number in counts.most_common()]
     return "\n".join(["clips and answers, by what became of them:", *lines])
 

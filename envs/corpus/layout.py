@@ -38,6 +38,7 @@ class CorpusSpec:
         sub_task: Of the ability; None: all of them.
         seed: Which of many such corpora.
         sounds: Where sounds come from, in words that differ when the sounds do.
+        planner: Who planned its scenes, where that was not left to chance.
         streams_per_shard: How many streams lie in one pair of files; the last pair may hold fewer.
 
     Raises:
@@ -49,6 +50,7 @@ class CorpusSpec:
     sub_task: str | None = None
     seed: int = 0
     sounds: str = "foley"
+    planner: str = ""
     streams_per_shard: int = 64
 
     __pydantic_config__ = {"extra": "forbid", "strict": True}  # noqa: RUF012 - pydantic's name for how JSON is checked

@@ -54,6 +54,17 @@ def test_compose_refuses_before_anything_is_written(tmp_path: Path, capsys: Capt
     assert not out.exists()
 
 
+def test_compose_with_a_planner_says_what_it_refused(tmp_path: Path, capsys: Captured) -> None:
+    asked = ["compose", "--out", str(tmp_path / "corpus"), "--hours", "0.01", "--workers", "1", "--planner", "grammar"]
+    assert main([*asked, "--ability", "Proactive"]) == 0
+    assert "accepted" in capsys.readouterr().out
+    assert len(Corpus(tmp_path / "corpus")) >= 1
+    assert "planner is 'grammar' and not ''" in refused([*asked[:-2], "--ability", "Proactive"], capsys)
+    assert "--ability Proactive" in refused([*asked, "--out", str(tmp_path / "b")], capsys)
+    assert "--planner llm" in refused([*asked[:-2], "--out", str(tmp_path / "b"), "--model", "x"], capsys)
+    assert not (tmp_path / "b").exists()
+
+
 def test_recordings_that_sound_or_mean_something_else_have_another_name(clips: Path) -> None:
     recordings = ClipLibrary.from_folder(clips).recordings
     names = [_fingerprint(ClipLibrary(some)) for some in (recordings, recordings[1:], recordings[::-1])]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from envs.errors import ConfigError
 from envs.rewards import reward_from_config
-from trainers.cli import CONFIGS
+from trainers.arguments import CONFIGS
 from trainers.config import QuickstartConfig
 from trainers.config_loading import load_config
 

@@ -1,0 +1,167 @@
+"""What each command of the command line can be told. Nothing heavy is imported here: `--help` answers at once."""
+
+import argparse
+import math
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from envs import ABILITY_NAMES
+from envs.corpora import LAYOUTS
+from envs.records import ALLOW_BROKEN
+
+Command = Callable[[argparse.Namespace], None]
+CONFIGS = Path(__file__).parent.parent / "configs"
+MOST_WORKERS = 1024
+_PLAIN_CLIPS = ("manifest", ALLOW_BROKEN)
+
+
+def parse(commands: Mapping[str, Command], arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the command line; `command` of the result is what to call with it.
+
+    Overrides may stand anywhere after the command, which argparse alone does not allow.
+    """
+    parser = argparse.ArgumentParser(prog="soundflow", description="Audio agents that know when to speak.")
+    parser.add_argument("--version", action="version", version=f"soundflow {version('soundflow')}")
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, (purpose, add_arguments) in _COMMANDS.items():
+        command = subparsers.add_parser(name, help=purpose, description=purpose)
+        add_arguments(command)
+        command.set_defaults(command=commands[name])
+    options, rest = parser.parse_known_args(arguments)
+    strays = [word for word in rest if word.startswith("-") or "overrides" not in options]
+    if strays:
+        parser.error(f"unrecognized arguments: {' '.join(strays)}")
+    if rest:
+        options.overrides += rest
+    if "clips" in options and options.clips is None and (options.layout, options.allow_broken) != _PLAIN_CLIPS:
+        parser.error("--layout and --allow-broken say how --clips is read; name a folder with it")
+    return options
+
+
+def _quickstart(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--out", type=Path, default=Path("runs/quickstart"), help="default: %(default)s")
+    _add_clips(command, "a folder of recordings")
+    command.add_argument("--seed", type=_seed, metavar="N", help="of everything that is drawn")
+    command.add_argument("--config", type=Path, default=CONFIGS / "quickstart.yaml", help="a YAML file")
+    command.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="such as ppo.iterations=4")
+
+
+def _compose(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--out", type=Path, required=True, help="a folder; what is there already is kept")
+    command.add_argument("--hours", type=_hours, required=True, metavar="H", help="how long its streams are together")
+    command.add_argument("--ability", choices=ABILITY_NAMES, default="Mixed", help="default: %(default)s")
+    command.add_argument("--sub-task", metavar="NAME", help="of the ability; default: all of them")
+    _add_clips(command, "a folder of recordings for half of the sounds")
+    _add_planner(command, None, "of the ability Proactive; default: sounds in any order")
+    command.add_argument("--seed", type=_seed, default=0, metavar="N", help="of the streams; default: %(default)s")
+    command.add_argument("--workers", type=_workers, default=2, metavar="N", help="processes; default: %(default)s")
+
+
+def _evaluate(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--policy", type=Path, required=True, help="a policy folder")
+    _add_clips(command, "a folder of recordings", required=True)
+    command.add_argument("--json", action="store_true", help="print one JSON object")
+    command.add_argument("--seed", type=_seed, default=0, metavar="N", help="of the streams; default: %(default)s")
+
+
+def _listen(command: argparse.ArgumentParser) -> None:
+    command.add_argument("file", type=Path, help="audio of any rate, channels and length")
+    command.add_argument("--policy", type=Path, default=Path("runs/quickstart/policy"), help="default: %(default)s")
+    command.add_argument("--json", action="store_true", help="print one JSON object a line")
+
+
+def _watch(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--ability", choices=ABILITY_NAMES, default="Proactive", help="default: %(default)s")
+    command.add_argument("--sub-task", metavar="NAME", help="of the ability; default: any")
+    command.add_argument("--seed", type=_seed, default=0, metavar="N", help="of the scenario; default: %(default)s")
+    command.add_argument("--policy", type=Path, help="a policy folder; default: an oracle that knows the scenario")
+    command.add_argument("--out", type=Path, required=True, help="a .html, .png or .mp4 file")
+
+
+def _plan(command: argparse.ArgumentParser) -> None:
+    _add_planner(command, "grammar", "default: %(default)s")
+    _add_clips(command, "a folder of recordings; default: built-in sounds")
+    command.add_argument("--seed", type=_seed, default=0, metavar="N", help="of the first scene; default: %(default)s")
+    command.add_argument("--count", type=_count, default=3, metavar="N", help="scenes to plan; default: %(default)s")
+    command.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _bench(command: argparse.ArgumentParser) -> None:
+    command.add_argument("part", choices=["world"], help="world: composing streams and stepping environments")
+    command.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+_COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
+    "quickstart": ("train and judge an agent from scratch, in minutes", _quickstart),
+    "compose": ("write a corpus of streams to disk, or go on with one", _compose),
+    "evaluate": ("judge a policy on streams made of your recordings", _evaluate),
+    "listen": ("stream an audio file through a policy", _listen),
+    "watch": ("show one episode: picture, sound, and what was said", _watch),
+    "plan": ("plan scenes in words, and say which sounds were found for them", _plan),
+    "bench": ("measure how fast a part is, on this machine", _bench),
+}
+
+
+def _add_clips(command: argparse.ArgumentParser, purpose: str, required: bool = False) -> None:
+    layout, share = _PLAIN_CLIPS
+    command.add_argument("--clips", type=Path, required=required, help=purpose)
+    command.add_argument(
+        "--layout",
+        choices=[layout, *LAYOUTS],
+        default=layout,
+        metavar="NAME",
+        help="how the folder is laid out: %(choices)s; default: %(default)s, which is a manifest.csv",
+    )
+    command.add_argument(
+        "--allow-broken",
+        type=_share,
+        default=share,
+        metavar="SHARE",
+        help="of the recordings that may be left out because they are broken; default: %(default)s",
+    )
+
+
+def _add_planner(command: argparse.ArgumentParser, default: str | None, purpose: str) -> None:
+    command.add_argument("--planner", choices=["grammar", "llm"], default=default, help=purpose)
+    command.add_argument("--base-url", metavar="URL", help="of an OpenAI-compatible endpoint, for the planner llm")
+    command.add_argument("--model", metavar="NAME", help="of the endpoint; its key is read from OPENAI_API_KEY")
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal() or int(text) >= 2**32:  # what numpy and transformers take
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 to {2**32 - 1}, got {text!r}")
+    return int(text)
+
+
+def _share(text: str) -> float:
+    share = _number(text)
+    if not 0 <= share <= 1:  # not for NaN, either
+        raise argparse.ArgumentTypeError(f"expected a share from 0 to 1, got {text!r}")
+    return share
+
+
+def _hours(text: str) -> float:
+    hours = _number(text)
+    if not 0 < hours < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number of hours above 0, got {text!r}")
+    return hours
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def _workers(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_WORKERS:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to {MOST_WORKERS}, got {text!r}")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, got {text!r}")
+    return int(text)
