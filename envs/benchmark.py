@@ -178,6 +178,6 @@ def _write_clips(folder: Path, plans: list[ScenePlan]) -> None:
         place = folder / "foreground" / clip.label
         place.mkdir(parents=True, exist_ok=True)
         write_wav(place / f"{number}.wav", prepare(clip, 0.05))
-    bed = plans[0].ambient[0].audio
+    bed = plans[0].whole_scene[0].audio
     (folder / "background" / "bed").mkdir(parents=True)
     write_wav(folder / "background" / "bed" / "bed.wav", np.resize(bed, plans[0].num_chunks * CHUNK_SAMPLES))

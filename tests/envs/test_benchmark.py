@@ -1,9 +1,13 @@
 """The world benchmark measures what it says, and says what it could not measure."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from envs import benchmark
+from envs.audio import read_audio
+from envs.clock import CHUNK_SAMPLES
 from envs.scenario import Scenario
 
 
@@ -39,3 +43,12 @@ def test_memory_that_grows_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(benchmark, "compose", keep)
     assert benchmark._memory_growth(plans) > 50
+
+
+def test_scaper_gets_the_same_clips(tmp_path: Path) -> None:
+    plans = benchmark.mixed_plans()
+    benchmark._write_clips(tmp_path, plans)
+    written = sorted(path.parent.name for path in tmp_path.glob("foreground/*/*.wav"))
+    assert written == sorted(clip.label for plan in plans for clip in plan.foreground)
+    bed = read_audio(tmp_path / "background" / "bed" / "bed.wav")
+    assert len(bed) == plans[0].num_chunks * CHUNK_SAMPLES
