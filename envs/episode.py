@@ -29,6 +29,7 @@ class Episode:
     def __init__(self, scenario: Scenario, tokenizer: TextTokenizer, reward: Reward, thinking_s: float = 0.0) -> None:
         self.scenario, self.tokenizer, self.reward = scenario, tokenizer, reward
         self.thinking_s = thinking_s
+        self.num_chunks = scenario.num_chunks
         self.step_index = 0
         self.trace = Trace(
             seed=scenario.seed,
@@ -46,7 +47,7 @@ class Episode:
     @property
     def over(self) -> bool:
         """Whether the scenario was played out."""
-        return self.step_index >= self.scenario.num_chunks
+        return self.step_index >= self.num_chunks
 
     @property
     def answerable(self) -> Cue | None:
@@ -67,10 +68,11 @@ class Episode:
         now_s = self._now_s = self._effect_s()
         invalid = (kind == TOKENS and not self.speaking) or (kind == RESPOND and self.speaking)
         kind = WAIT if invalid else kind
-        ids = [int(i) for i in tokens if 0 <= i < self.tokenizer.vocab_size] if kind != WAIT else []
+        size = self.tokenizer.vocab_size
+        ids = [int(i) for i in tokens if 0 <= i < size] if kind != WAIT else []
         started = self._begin(now_s) if kind == RESPOND else None
         ended = self._speak(kind, ids, now_s)
-        last = self.step_index + 1 >= self.scenario.num_chunks
+        last = self.step_index + 1 >= self.num_chunks
         if last and self.speaking:
             ended = self._end(now_s)
         missed = self._matcher.expire(math.inf if last else now_s)  # a cue is missed once, at the latest at the end
@@ -95,14 +97,14 @@ class Episode:
         """The first step at which a WAIT may do something: now while it speaks, else at a deadline or the end."""
         if self.speaking:
             return self.step_index
-        last = self.scenario.num_chunks - 1
+        last = self.num_chunks - 1
         due = min((self._matcher.next_deadline_s - self.thinking_s) / CHUNK_S, last + 1.0)
         return max(math.floor(due) - 1, self.step_index)
 
     def wait_quietly(self, steps: int) -> None:
         """Take `steps` WAITs at once, all before `quiet_until`, under a reward that is 0 where nothing happens."""
         nothing = {name: 0.0 for name, _, _ in self.reward.components}
-        self.trace.steps += [StepRecord(WAIT, (), dict(nothing)) for _ in range(steps)]
+        self.trace.steps += [StepRecord(WAIT, (), nothing) for _ in range(steps)]
         self.step_index += steps
         self._now_s = max(chunk_end_s(self.step_index - 1) + self.thinking_s, self._now_s)
 

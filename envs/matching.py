@@ -10,16 +10,21 @@ from envs.scenario import Cue
 
 
 class Matcher:
-    """Matches replies to cues as they come; a cue that has been answered or missed takes no more replies."""
+    """Matches replies to cues as they come; a cue that has been answered or missed takes no more replies.
+
+    Attributes:
+        next_deadline_s: The earliest deadline of an unanswered cue; infinity when there is none.
+    """
 
     def __init__(self, cues: Sequence[Cue]) -> None:
         self.cues = cues
-        self._open = [True] * len(cues)
+        self._open = list(range(len(cues)))
+        self._close([])
 
     def find(self, reply_s: float) -> int | None:
         """Return the index of the cue that a reply at `reply_s` would answer, or None (a false alarm)."""
-        for index, cue in enumerate(self.cues):
-            if self._open[index] and cue.onset_s <= reply_s <= cue.deadline_s:
+        for index in self._open:
+            if self.cues[index].onset_s <= reply_s <= self.cues[index].deadline_s:
                 return index
         return None
 
@@ -27,20 +32,20 @@ class Matcher:
         """Match a reply that starts at `reply_s` seconds: `find` its cue and close it."""
         index = self.find(reply_s)
         if index is not None:
-            self._open[index] = False
+            self._close([index])
         return index
-
-    @property
-    def next_deadline_s(self) -> float:
-        """The earliest deadline of an unanswered cue; infinity when there is none."""
-        return min((cue.deadline_s for i, cue in enumerate(self.cues) if self._open[i]), default=math.inf)
 
     def expire(self, now_s: float) -> list[int]:
         """Close the unanswered cues whose deadline has come by `now_s`, and return their indices."""
-        missed = [i for i, cue in enumerate(self.cues) if self._open[i] and cue.deadline_s <= now_s]
-        for index in missed:
-            self._open[index] = False
+        if now_s < self.next_deadline_s:
+            return []
+        missed = [index for index in self._open if self.cues[index].deadline_s <= now_s]
+        self._close(missed)
         return missed
+
+    def _close(self, closed: Sequence[int]) -> None:
+        self._open = [index for index in self._open if index not in closed]
+        self.next_deadline_s = min((self.cues[index].deadline_s for index in self._open), default=math.inf)
 
 
 def match(reply_times_s: Sequence[float], cues: Sequence[Cue]) -> list[int | None]:

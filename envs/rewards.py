@@ -198,6 +198,7 @@ class Reward:
                 raise ConfigError(f"reward: component {name!r} is listed {count} times; give each its own name")
         self.of_text = frozenset(name for name, _, part in self.components if getattr(part, "of_text", False))
         self.eventful = all(getattr(part, "eventful", False) for _, _, part in self.components)
+        self._parts = tuple((name, weight, part.value) for name, weight, part in self.components)  # called every step
 
     @classmethod
     def default(cls) -> "Reward":
@@ -211,9 +212,9 @@ class Reward:
             ConfigError: when a component fails, or its value is no finite number.
         """
         rewards = {}
-        for name, weight, component in self.components:
+        for name, weight, value_of in self._parts:
             try:
-                value = component.value(moment)
+                value = value_of(moment)
             except Exception as error:  # a user's code may raise anything
                 raise ConfigError(f"reward: component {name!r} failed {_where(moment)}: {_told(error)}") from error
             if type(value) is not float or not math.isfinite(value):
