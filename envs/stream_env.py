@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 import numpy as np
@@ -18,15 +18,21 @@ from envs.sources import ClipSource
 from envs.tokenizer import ByteTokenizer, TextTokenizer
 from envs.trace import StepRecord, Trace
 
+if TYPE_CHECKING:
+    from envs.speech.utterance import SpeechSource
+
 Scenarios = Callable[[int], Scenario]
 MAX_ELAPSED_S = 24 * 3600.0
 SEED_RANGE = 2**31 - 1
 
 
 def default_scenarios(
-    ability: str = "Proactive", sub_task: str | None = None, sounds: ClipSource | None = None
+    ability: str = "Proactive",
+    sub_task: str | None = None,
+    sounds: ClipSource | None = None,
+    speech: "SpeechSource | None" = None,
 ) -> Scenarios:
-    """Return an ability's scenarios from built-in foley, or given sounds, and, where somebody speaks, built-in speech.
+    """Return an ability's scenarios, of given sounds and speech or of built-in ones.
 
     Raises:
         ScenarioError: for an unknown ability or sub-task.
@@ -42,7 +48,7 @@ def default_scenarios(
     from envs.abilities import AbilityScenarios, World  # noqa: PLC0415
     from envs.speech.espeak import Espeak  # noqa: PLC0415
 
-    return AbilityScenarios(ability, World(sounds, Espeak()), sub_task)
+    return AbilityScenarios(ability, World(sounds, speech or Espeak()), sub_task)
 
 
 def action_space(tokenizer: TextTokenizer, tokens_per_chunk: int) -> spaces.Dict:

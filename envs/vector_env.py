@@ -32,7 +32,8 @@ class StreamingAudioVectorEnv(VectorEnv[Batch, Batch, NDArray[Any]]):
     """`num_envs` streams at once; takes the arguments of `StreamingAudioEnv`.
 
     `workers` processes render the scenarios that come next while the present ones are played; with 0 each is rendered
-    when it begins. The bytes are the same. `close` ends them.
+    when it begins. The bytes are the same. They are spawned, so a script needs `if __name__ == "__main__":`; `close`
+    ends them.
 
     With `autoreset` a finished slot begins its next episode at the next step (Gymnasium's NEXT_STEP);
     without, it gives silence and zero reward, still terminated, until it is reset (DISABLED): so evaluations

@@ -9,6 +9,7 @@ from pathlib import Path
 from envs import ABILITY_NAMES
 from envs.corpora import LAYOUTS
 from envs.records import ALLOW_BROKEN
+from envs.speech.corpora import SPEECH_LAYOUTS
 
 Command = Callable[[argparse.Namespace], None]
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -36,6 +37,8 @@ def parse(commands: Mapping[str, Command], arguments: Sequence[str] | None) -> a
         options.overrides += rest
     if "clips" in options and options.clips is None and (options.layout, options.allow_broken) != _PLAIN_CLIPS:
         parser.error("--layout and --allow-broken say how --clips is read; name a folder with it")
+    if "speech" in options and (options.speech is None) != (options.speech_layout is None):
+        parser.error("--speech and --speech-layout go together")
     return options
 
 
@@ -53,6 +56,8 @@ def _compose(command: argparse.ArgumentParser) -> None:
     command.add_argument("--ability", choices=ABILITY_NAMES, default="Mixed", help="default: %(default)s")
     command.add_argument("--sub-task", metavar="NAME", help="of the ability; default: all of them")
     _add_clips(command, "a folder of recordings for half of the sounds")
+    command.add_argument("--speech", type=Path, help="a folder of recorded speech; default: espeak-ng speaks")
+    command.add_argument("--speech-layout", choices=SPEECH_LAYOUTS, help="how that folder is laid out")
     _add_planner(command, None, "of the ability Proactive; default: sounds in any order")
     command.add_argument("--seed", type=_seed, default=0, metavar="N", help="of the streams; default: %(default)s")
     command.add_argument("--workers", type=_workers, default=2, metavar="N", help="processes; default: %(default)s")

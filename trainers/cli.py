@@ -66,7 +66,8 @@ def _compose(options: argparse.Namespace) -> None:
     from envs.corpus import CorpusSpec  # noqa: PLC0415 - heavy
     from trainers.compose import Sounds, compose  # noqa: PLC0415 - heavy
 
-    sounds = Sounds(_clips(options), options.planner, options.base_url, options.model)
+    speech = None if options.speech is None else (options.speech, options.speech_layout)
+    sounds = Sounds(_clips(options), speech, options.planner, options.base_url, options.model)
     spec = CorpusSpec(options.ability, options.hours, options.sub_task, options.seed)
     compose(options.out, spec, sounds, options.workers)
 

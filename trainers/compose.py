@@ -15,6 +15,7 @@ from envs.curation import CuratedScenarios, curated_scenarios, planner_from_opti
 from envs.errors import ConfigError
 from envs.foley import Foley
 from envs.sources import ClipSource, Mixture
+from envs.speech.corpora import RecordedSpeech
 from envs.stream_env import Scenarios, default_scenarios
 from trainers.clips import ClipFolder
 from trainers.plan import counts_text
@@ -23,9 +24,13 @@ from trainers.run_folder import check_out
 
 @dataclass(frozen=True)
 class Sounds:
-    """What streams are made of: half of the sounds from `clips`, planned by a planner where one is named."""
+    """What streams are made of: half of the sounds from `clips`, planned by a planner where one is named.
+
+    `speech` is a folder of recorded speech and its layout (`envs.speech.corpora.SPEECH_LAYOUTS`).
+    """
 
     clips: ClipFolder | None = None
+    speech: tuple[Path, str] | None = None
     planner: str | None = None
     base_url: str | None = None
     model: str | None = None
@@ -46,8 +51,13 @@ def compose(out: Path, spec: CorpusSpec, sounds: Sounds, workers: int) -> None:
         library = sounds.clips.read()
         source = Mixture((source, library), (0.5, 0.5))
         spec = replace(spec, sounds=f"foley and {_fingerprint(library)}")
+    speech = None
+    if sounds.speech is not None:
+        folder, layout = sounds.speech
+        speech = RecordedSpeech(folder, layout)
+        spec = replace(spec, speech=f"{layout}, {_fingerprint_of_rows(speech)}")
     spec = replace(spec, planner=" ".join(filter(None, (sounds.planner, sounds.model))))
-    scenarios, workers = _scenarios(spec, sounds, source), 1 if sounds.planner == "llm" else workers
+    scenarios, workers = _scenarios(spec, sounds, source, speech), 1 if sounds.planner == "llm" else workers
     with closing(_Bar(spec.hours)) as bar:
         new = write_corpus(out, spec, scenarios, workers, bar)
     print(f"{summarise(out).table()}\n")
@@ -56,11 +66,11 @@ def compose(out: Path, spec: CorpusSpec, sounds: Sounds, workers: int) -> None:
     print(f"{out / SUMMARY} and {out / PICTURE} show the same" if new else f"{out} was complete; nothing was done")
 
 
-def _scenarios(spec: CorpusSpec, sounds: Sounds, source: ClipSource) -> Scenarios:
+def _scenarios(spec: CorpusSpec, sounds: Sounds, source: ClipSource, speech: RecordedSpeech | None) -> Scenarios:
     if sounds.planner is None:
         if sounds.base_url or sounds.model:
             raise ConfigError("--base-url and --model are the planner's; say --planner llm with them")
-        return default_scenarios(spec.ability, spec.sub_task, source)
+        return default_scenarios(spec.ability, spec.sub_task, source, speech)
     if (spec.ability, spec.sub_task) != ("Proactive", None):
         raise ConfigError("--planner plans the sounds of --ability Proactive, without a sub-task; ask for that")
     return curated_scenarios(source, planner_from_options(sounds.planner, sounds.base_url, sounds.model))
@@ -95,3 +105,9 @@ def _fingerprint(library: ClipLibrary) -> str:
         digest.update(repr((*about, recording.source, len(clip.audio))).encode())
         digest.update(clip.audio.tobytes())
     return f"{len(library)} recordings of sha256 {digest.hexdigest()[:16]}"
+
+
+def _fingerprint_of_rows(speech: RecordedSpeech) -> str:
+    """Return a name of recorded speech that differs when its files' names, or what is said in them, do."""
+    digest = hashlib.sha256(repr([sorted(row.columns.items()) for row in speech.rows]).encode())
+    return f"{len(speech.rows)} utterances of sha256 {digest.hexdigest()[:16]}"

@@ -38,6 +38,7 @@ class CorpusSpec:
         sub_task: Of the ability; None: all of them.
         seed: Which of many such corpora.
         sounds: Where sounds come from, in words that differ when the sounds do.
+        speech: Where spoken words come from.
         planner: Who planned its scenes, where that was not left to chance.
         streams_per_shard: How many streams lie in one pair of files; the last pair may hold fewer.
 
@@ -50,6 +51,7 @@ class CorpusSpec:
     sub_task: str | None = None
     seed: int = 0
     sounds: str = "foley"
+    speech: str = "espeak-ng"
     planner: str = ""
     streams_per_shard: int = 64
 

@@ -200,12 +200,12 @@ class RecordedSpeech:
         self._tally = BrokenTally(folder, len(rows), allow_broken)
         self._tally.add(row for row in rows if isinstance(row, BrokenRecord))
         self._tally.warn()
+        self.rows = tuple(row for row in rows if isinstance(row, Record))
         self._by_speaker: dict[str, dict[str, list[Record]]] = {}
-        for row in rows:
-            if isinstance(row, Record):
-                language, into = row.columns["language"], row.columns["into"]
-                for kind in (language, f"{language} to {into}") if into else (language,):
-                    self._by_speaker.setdefault(kind, {}).setdefault(row.columns["speaker"], []).append(row)
+        for row in self.rows:
+            language, into = row.columns["language"], row.columns["into"]
+            for kind in (language, f"{language} to {into}") if into else (language,):
+                self._by_speaker.setdefault(kind, {}).setdefault(row.columns["speaker"], []).append(row)
 
     @property
     def broken(self) -> tuple[BrokenRecord, ...]:

@@ -3,7 +3,9 @@
 import runpy
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile as sf
 
 from envs.clip_library import ClipLibrary
 from envs.corpus import Corpus, CorpusSpec
@@ -63,6 +65,23 @@ def test_compose_with_a_planner_says_what_it_refused(tmp_path: Path, capsys: Cap
     assert "--ability Proactive" in refused([*asked, "--out", str(tmp_path / "b")], capsys)
     assert "--planner llm" in refused([*asked[:-2], "--out", str(tmp_path / "b"), "--model", "x"], capsys)
     assert not (tmp_path / "b").exists()
+
+
+def test_compose_speaks_with_recorded_speech(tmp_path: Path, capsys: Captured) -> None:
+    chapter = tmp_path / "speech" / "dev-clean" / "84" / "121123"
+    chapter.mkdir(parents=True)
+    (chapter / "84-121123.trans.txt").write_text("84-121123-0000 GO DO YOU HEAR\n")
+    sf.write(chapter / "84-121123-0000.flac", np.random.default_rng(0).uniform(-0.5, 0.5, 24_000), 16_000)
+    asked = ["compose", "--hours", "0.003", "--workers", "1", "--ability", "SpeechRecognition"]
+    recorded = ["--speech", str(tmp_path / "speech"), "--speech-layout", "librispeech"]
+    assert main([*asked, *recorded, "--out", str(tmp_path / "corpus")]) == 0
+    events = [event for stream in Corpus(tmp_path / "corpus") for event in stream.events]
+    heard = {event.origin for event in events if event.label == "speech" and event.role == "foreground"}
+    assert heard == {"84"}, "the speaker of the corpus, and no voice of espeak-ng"
+    capsys.readouterr()
+    assert "speech is 'librispeech, " in refused([*asked, "--out", str(tmp_path / "corpus")], capsys)
+    with pytest.raises(SystemExit):
+        main([*asked, "--out", str(tmp_path / "b"), "--speech", str(tmp_path)])
 
 
 def test_recordings_that_sound_or_mean_something_else_have_another_name(clips: Path) -> None:
