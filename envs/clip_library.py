@@ -58,7 +58,7 @@ class ClipLibrary:
 
         Args:
             folder: Where the manifest, or the corpus, lies.
-            layout: "manifest", or one of `envs.corpora.LAYOUTS`.
+            layout: "manifest", or one of `envs.layouts.LAYOUTS`.
             allow_broken: The share of records that may be broken.
 
         Raises:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from envs.audio import decode_audio, read_audio, resample
-from envs.corpora import nearest_column, sound_row
 from envs.errors import AudioError, ManifestError, did_you_mean
+from envs.layouts import nearest_column, sound_row
 from envs.manifest import COLUMNS, fault
 from envs.records import BrokenRecord, Columns, Record, inside
 from envs.scenario import Audio
@@ -93,13 +93,17 @@ class DatasetRows:
             raise AudioError(f"{place}: its audio is {type(kept).__name__}, expected bytes, a path or samples")
         if kept.get("array") is not None and kept.get("sampling_rate") is not None:
             return resample(*_samples(kept, place), place)
-        if kept.get("bytes") is not None:
-            return decode_audio(kept["bytes"], place)
-        if kept.get("path") is None:
+        content, path = kept.get("bytes"), kept.get("path")
+        if isinstance(content, bytes):
+            return decode_audio(content, place)
+        if content is not None or not isinstance(path, str):
             raise AudioError(f"{place}: has no audio: neither bytes, nor a path, nor an array with its sampling_rate")
-        if self.folder is not None:
-            return read_audio(inside(self.folder, kept["path"], f"{self.place}: {place}"))
-        return read_audio(Path(kept["path"]))
+        try:
+            return read_audio(
+                Path(path) if self.folder is None else inside(self.folder, path, f"{self.place}: {place}")
+            )
+        except ValueError as error:  # a NUL byte, half a character
+            raise AudioError(f"{place}: path {path!r} is no name of a file: {error}") from error
 
 
 def _load(folder: Path) -> Any:
@@ -130,5 +134,5 @@ def _samples(kept: Mapping[str, Any], place: str) -> tuple[Audio, int]:
     """
     try:
         return np.asarray(kept["array"], np.float32), int(kept["sampling_rate"])
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise AudioError(f"{place}: its array and sampling_rate are no samples: {error}") from error

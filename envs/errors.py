@@ -34,6 +34,10 @@ class PlanningError(SoundFlowError):
         self.kind = kind
 
 
+class NoPlanError(PlanningError):
+    """A planner that was asked several times and had no usable answer; other sounds may suit it better."""
+
+
 class SpeechError(SoundFlowError):
     """Speech that cannot be made: no synthesiser, no such voice, or a text that it cannot say."""
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
-from envs.corpora import read_layout
 from envs.errors import ManifestError
+from envs.layouts import read_layout
 from envs.records import BrokenRecord, Columns, Entry, Record, missing, read_table
 
 COLUMNS = (
@@ -32,7 +32,7 @@ def read_rows(folder: Path, layout: str = "manifest") -> list[Entry]:
 
     Args:
         folder: Where the manifest, or the corpus, lies.
-        layout: "manifest", or one of `envs.corpora.LAYOUTS`.
+        layout: "manifest", or one of `envs.layouts.LAYOUTS`.
 
     Raises:
         ManifestError: when the folder or manifest is missing, is no CSV, lacks a column or has no rows, or when a path

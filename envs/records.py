@@ -93,10 +93,14 @@ class BrokenTally:
         if count > round(self.allowed * self.total, 9) or count >= self.total > 0:
             first = next(iter(self.found))
             named = f"{first}{' (the first of them)' if count > 1 else ''}"
-            or_allow = ", or allow a larger share (--allow-broken)" if self.allowed < 1 else ""
+            remedy = (
+                f"at most {100 * self.allowed:g} % may be broken; repair or remove them, or allow a larger share"
+                " (--allow-broken)"
+                if count < self.total
+                else "none is left; repair them"
+            )
             raise ManifestError(
-                f"{named}; {count} of {self.total} records of {self.corpus} cannot be used, and at most"
-                f" {100 * self.allowed:g} % may be broken; repair or remove them{or_allow}"
+                f"{named}; {count} of {self.total} records of {self.corpus} cannot be used, and {remedy}"
             )
 
     def meet(self, record: BrokenRecord) -> None:
@@ -141,12 +145,12 @@ def missing(folder: Path, path: str, place: str) -> str:
     Raises:
         ManifestError: when it leads out of the folder.
     """
-    if "\0" in path:
-        return f"path {path!r} holds a NUL byte, expected the name of a file"
     try:
         there = inside(folder, path, place).is_file()
     except OSError as error:  # a name too long, a folder that may not be entered
         return f"path {path!r} cannot be looked up: {error.strerror}"
+    except ValueError as error:  # a NUL byte, half a character
+        return f"path {path!r} is no name of a file: {error}"
     return "" if there else f"path {path!r} names no file; add the clip or remove the row"
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.clock import CHUNK_S, CHUNK_SAMPLES, SAMPLE_RATE
+from envs.errors import ScenarioError
 
 Audio = NDArray[np.float32]
 Decision = Literal["RESPOND", "IGNORE"]
@@ -98,7 +99,11 @@ class Event:
 
 @dataclass(frozen=True)
 class Cue:
-    """One moment that deserves a reply. Invariant: onset_s < ready_s < deadline_s."""
+    """One moment that deserves a reply.
+
+    Raises:
+        ScenarioError: unless onset_s < ready_s < deadline_s, and urgency is in (0, 1].
+    """
 
     onset_s: float  # it begins
     ready_s: float  # enough has been heard to answer
@@ -109,6 +114,15 @@ class Cue:
     urgency: float
     criterion: str
     sub_task: str
+
+    def __post_init__(self) -> None:
+        if not self.onset_s < self.ready_s < self.deadline_s:  # not for NaN, either
+            raise ScenarioError(
+                f"a cue of {self.label!r} has onset {self.onset_s}, ready {self.ready_s}, deadline {self.deadline_s},"
+                " expected each later than the one before"
+            )
+        if not 0.0 < self.urgency <= 1.0:
+            raise ScenarioError(f"a cue of {self.label!r} has urgency {self.urgency}, expected more than 0, at most 1")
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import numpy as np
 
 from envs.errors import ScenarioError, did_you_mean
 from envs.scenario import Clip, Decision
+from envs.sound_classes import answer_for
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +48,63 @@ class ClipSource(Protocol):
 
     def candidates(self) -> Sequence[Candidate]:
         """Return all that it can play, in a fixed order."""
+
+
+class OfSubTask:
+    """A source without the sounds that deserve a reply of another sub-task than `sub_task`.
+
+    Raises:
+        ScenarioError: when none that deserves a reply is left.
+    """
+
+    def __init__(self, source: ClipSource, sub_task: str) -> None:
+        self.source, self.sub_task = source, sub_task
+        self._respond: dict[str, list[Candidate]] = {}
+        for one in source.candidates():
+            if one.decision == "RESPOND" and _sub_task_of(one) == sub_task:
+                self._respond.setdefault(one.label, []).append(one)
+        if not self._respond:
+            raise ScenarioError(f"none of the sounds that deserve a reply is of the sub-task {sub_task!r}; add some")
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Its labels."""
+        return tuple(sorted({*self._respond, *self.source.labels_of("IGNORE")}))
+
+    def has(self, decision: Decision) -> bool:
+        """Return whether it holds a clip of this decision."""
+        return decision == "RESPOND" or self.source.has(decision)
+
+    def labels_of(self, decision: Decision) -> tuple[str, ...]:
+        """Return the labels of its clips of this decision."""
+        return tuple(sorted(self._respond)) if decision == "RESPOND" else self.source.labels_of(decision)
+
+    def draw(self, rng: np.random.Generator, decision: Decision, label: str | None = None) -> Clip:
+        """Draw a label evenly, then one of its clips.
+
+        Raises:
+            ScenarioError: when there is none of the label.
+        """
+        if decision == "IGNORE":
+            return self.source.draw(rng, decision, label)
+        labels = sorted(self._respond)
+        chosen = labels[int(rng.integers(len(labels)))] if label is None else label
+        if chosen not in self._respond:
+            raise ScenarioError(f"no {chosen!r} is of the sub-task {self.sub_task!r}{did_you_mean(chosen, labels)}")
+        clips = self._respond[chosen]
+        return clips[int(rng.integers(len(clips)))].take(rng)
+
+    def candidates(self) -> Sequence[Candidate]:
+        """Return all that it can play."""
+        silent = [one for one in self.source.candidates() if one.decision == "IGNORE"]
+        return [*silent, *(one for label in sorted(self._respond) for one in self._respond[label])]
+
+
+def _sub_task_of(candidate: Candidate) -> str:
+    """Return the sub-task of a candidate that deserves a reply; of a built-in sound without rendering it."""
+    clip = candidate.clip
+    answer = clip.answers[0] if clip is not None else answer_for(candidate.label, candidate.caption)
+    return answer.sub_task
 
 
 @dataclass(frozen=True)

@@ -158,7 +158,7 @@ def _item(file: Path, line: int, value: Any) -> Item:
     return Item(
         file,
         line,
-        _ability(scene, _text(value, "id")),
+        _ability(_text(value, "id"), scene),
         _text(value, "user") if offline else "",
         tuple(_turn(turn, key, scene, offline) for turn in turns),
     )
@@ -188,9 +188,9 @@ def _text(value: dict[str, Any], key: str) -> str:
 
 
 def _ability(*names: str) -> str:
-    """Return the ability that the first of several names speaks of; in the released items only the id may do so.
+    """Return the ability that the first of several names speaks of: the id, since a scene may be called "Chat Room".
 
-    >>> _ability("Home Smart", "voice_chatting_000123")
+    >>> _ability("voice_chatting_000123", "Office Environment")
     'VoiceChat'
     """
     for name in names:

@@ -146,7 +146,7 @@ def spec_smooth(audio: Audio) -> Audio:
 
 
 def tfjp(audio: Audio, max_seconds: float = 5.0) -> Audio:
-    """Run all of TFJP: float32 [n] -> float32 [m], m a multiple of 200 ms and at most `max_seconds` long.
+    """Run all of TFJP: float32 [n] -> float32 [m], m a multiple of 200 ms, at most `max_seconds` rounded up to one.
 
     A last silence cut that still changes the clip starts all of it again, at most K times; a clip that is not stable
     then is taken as it is.

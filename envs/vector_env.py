@@ -61,6 +61,8 @@ class StreamingAudioVectorEnv(VectorEnv[Batch, Batch, NDArray[Any]]):
             raise ScenarioError(f"num_envs is {num_envs}, expected at least 1")
         if workers < 0:
             raise ScenarioError(f"workers is {workers}, expected 0 (none) or more")
+        if workers and not autoreset:
+            raise ScenarioError("workers render what comes after an episode, and without autoreset nothing does")
         self.num_envs = num_envs
         check_rates(tokens_per_chunk, thinking_s)
         self.scenarios = default_scenarios(ability, sub_task) if scenarios is None else scenarios

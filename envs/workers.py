@@ -2,14 +2,17 @@
 
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import islice
 
+from envs.errors import ScenarioError
 from envs.scenario import Scenario
 
 _BLOCK = 4
@@ -38,9 +41,9 @@ def compose_all(
             with _children_not_interrupted():
                 ahead.append(pool.submit(_compose, block))
             if len(ahead) > 2 * workers:
-                yield from ahead.popleft().result()
+                yield from _result(ahead.popleft())
         while ahead:
-            yield from ahead.popleft().result()
+            yield from _result(ahead.popleft())
     finally:
         pool.shutdown(cancel_futures=True)  # nobody waits for what was to come
 
@@ -57,10 +60,11 @@ class RenderedAhead:
         self.scenarios = scenarios
         self._pool = _pool(scenarios, workers)
         self._announced: dict[int, Future[list[Scenario]]] = {}
+        self._closed = False
 
     def announce(self, seed: int) -> None:
         """Say that the scenario of `seed` will be asked for."""
-        if seed not in self._announced:
+        if seed not in self._announced and not self._closed:
             with _children_not_interrupted():
                 self._announced[seed] = self._pool.submit(_compose, [seed])
 
@@ -73,15 +77,38 @@ class RenderedAhead:
     def __call__(self, seed: int) -> Scenario:
         """Return the scenario of a seed; one that was not announced is composed here."""
         announced = self._announced.pop(seed, None)
-        return self.scenarios(seed) if announced is None else announced.result()[0]
+        return self.scenarios(seed) if announced is None else _result(announced)[0]
 
     def close(self) -> None:
-        """End the workers; scenarios can be asked for still."""
+        """End the workers; scenarios can be asked for still, and are composed here."""
+        self._closed = True
         self._announced.clear()
         self._pool.shutdown(cancel_futures=True)
 
 
+def _result(composed: Future[list[Scenario]]) -> list[Scenario]:
+    """Wait for scenarios.
+
+    Raises:
+        ScenarioError: when a worker ended before it had composed them, or they cannot be sent between processes.
+    """
+    try:
+        return composed.result()
+    except BrokenProcessPool as error:
+        raise ScenarioError(
+            "a worker process ended before its streams were composed; was the memory full? Ask for fewer workers, and"
+            ' in a script stand under `if __name__ == "__main__":`'
+        ) from error
+
+
 def _pool(scenarios: Callable[[int], Scenario], workers: int) -> ProcessPoolExecutor:
+    try:
+        pickle.dumps(scenarios)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise ScenarioError(
+            f"these scenarios cannot be sent to worker processes ({error}); make them a function or class of a module,"
+            " or ask for no workers"
+        ) from error
     context = multiprocessing.get_context("spawn")  # torch has threads: a fork of it may hang
     return ProcessPoolExecutor(workers, context, _begin, (scenarios,))
 

@@ -14,9 +14,10 @@ from policies.base import Actions, Observations
 
 
 class OraclePolicy:
-    """Follows the timelines of the scenarios it is told of: an upper bound, and a way to see what a stream wants.
+    """Follows the timelines of the scenarios it is told of: a way to see what a stream wants.
 
-    A reply that is due while another is being said begins when that one has ended.
+    It makes no mistake, and yet does not earn the most: a timeline answers when a sound has ended, and many could be
+    answered earlier. A reply that is due while another is being said begins when that one has ended.
 
     Args:
         scenario_of: Returns the scenario that slot i plays; asked at every reset.

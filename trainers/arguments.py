@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from envs import ABILITY_NAMES
-from envs.corpora import LAYOUTS
+from envs.layouts import LAYOUTS
 from envs.records import ALLOW_BROKEN
 from envs.speech.corpora import SPEECH_LAYOUTS
 

@@ -39,8 +39,8 @@ class Sounds:
 def compose(out: Path, spec: CorpusSpec, sounds: Sounds, workers: int) -> None:
     """Write the corpus into `out`, or what it lacks, and print what it holds.
 
-    Streams that a language model plans are composed in this process, so that all that was refused is counted here; to
-    ask it again gives other streams, hence after a kill only whole shards are the same.
+    Streams that a planner plans are composed in this process, so that all that was refused is counted. A language model
+    may give other plans when it is asked again: after a kill, what follows the last whole shard may be other streams.
 
     Raises:
         SoundFlowError: for input that cannot be used, as `write_corpus` and `ClipLibrary` say.
@@ -57,11 +57,11 @@ def compose(out: Path, spec: CorpusSpec, sounds: Sounds, workers: int) -> None:
         speech = RecordedSpeech(folder, layout)
         spec = replace(spec, speech=f"{layout}, {_fingerprint_of_rows(speech)}")
     spec = replace(spec, planner=" ".join(filter(None, (sounds.planner, sounds.model))))
-    scenarios, workers = _scenarios(spec, sounds, source, speech), 1 if sounds.planner == "llm" else workers
+    scenarios, workers = _scenarios(spec, sounds, source, speech), 1 if sounds.planner else workers
     with closing(_Bar(spec.hours)) as bar:
         new = write_corpus(out, spec, scenarios, workers, bar)
     print(f"{summarise(out).table()}\n")
-    if isinstance(scenarios, CuratedScenarios) and workers == 1:
+    if isinstance(scenarios, CuratedScenarios):
         print(f"{counts_text(scenarios.counts)}\n")
     print(f"{out / SUMMARY} and {out / PICTURE} show the same" if new else f"{out} was complete; nothing was done")
 

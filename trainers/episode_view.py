@@ -36,7 +36,7 @@ for (const player of document.querySelectorAll(".player")) {
 
 
 @dataclass(frozen=True)
-class Episode:
+class EpisodeView:
     """One stream to look at and listen to."""
 
     name: str
@@ -44,7 +44,7 @@ class Episode:
     trace: Trace
 
 
-def episode_html(episode: Episode) -> str:
+def episode_html(episode: EpisodeView) -> str:
     """Return the episode for a page that has `STYLE` and, at its end, `SCRIPT`: a click on the picture seeks."""
     picture, sound = io.BytesIO(), _base64(_wav(episode.scenario.audio))
     figure = draw_trace(episode.scenario, episode.trace)

@@ -36,7 +36,7 @@ from policies.session import Sampling
 from policies.tokenizer import ReplyTokenizer, train_tokenizer
 from trainers.clips import ClipFolder
 from trainers.config import QuickstartConfig
-from trainers.episode_view import Episode
+from trainers.episode_view import EpisodeView
 from trainers.evaluation import play
 from trainers.report import ReportData, write_report
 from trainers.run_folder import check_out, set_earlier_aside
@@ -358,7 +358,7 @@ def _publish(run: Run, results: dict[str, dict[str, dict[str, Metric]]], played:
         streams = run.held_out[suite]
         index = max(range(len(traces)), key=lambda i: len(traces[i].cues))
         scenario = streams(list(streams.by_seed)[index])
-        episodes.append(Episode(f"{suite.replace('_', ' ')}: one stream played by ppo", scenario, traces[index]))
+        episodes.append(EpisodeView(f"{suite.replace('_', ' ')}: one stream played by ppo", scenario, traces[index]))
     data = ReportData(
         title=f"SoundFlow quickstart, seed {run.config.seed}",
         seconds=run.seconds,

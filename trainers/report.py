@@ -8,7 +8,7 @@ from pathlib import Path
 
 from envs.files import write_text
 from envs.metrics import Metric
-from trainers.episode_view import SCRIPT, STYLE, Episode, episode_html
+from trainers.episode_view import SCRIPT, STYLE, EpisodeView, episode_html
 
 POLICY_ORDER = ("silent", "always", "random", "energy", "supervised", "ppo")
 MAX_BYTES = 10_000_000  # of the whole file; episodes that would not fit are named instead of shown
@@ -88,7 +88,7 @@ class ReportData:
     seconds: dict[str, float]
     tables: dict[str, dict[str, dict[str, Metric]]]
     curves: dict[str, list[tuple[int, float]]]
-    episodes: list[Episode]
+    episodes: list[EpisodeView]
     config: str
 
 
@@ -104,7 +104,7 @@ def write_report(path: Path, data: ReportData) -> None:
     write_text(path, document)
 
 
-def write_episode(path: Path, episode: Episode) -> None:
+def write_episode(path: Path, episode: EpisodeView) -> None:
     """Write a page of one episode: one file, no links."""
     write_text(path, _page(episode.name, [episode_html(episode)]))
 
@@ -217,7 +217,7 @@ def _curve(name: str, points: Sequence[tuple[int, float]]) -> str:
     )
 
 
-def _episodes(episodes: Sequence[Episode], room: int) -> list[str]:
+def _episodes(episodes: Sequence[EpisodeView], room: int) -> list[str]:
     """Return the episodes, at most `room` bytes of them."""
     parts = []
     for episode in episodes:

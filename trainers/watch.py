@@ -12,8 +12,10 @@ from envs.tokenizer import ByteTokenizer, TextTokenizer
 from policies.base import Policy
 from policies.lalm_policy import load_policy
 from policies.oracle import OraclePolicy
-from trainers.episode_view import Episode
+from trainers.episode_view import EpisodeView
 from trainers.evaluation import play
+from trainers.run_folder import check_out
+from trainers.video import ffmpeg, write_video
 
 _ORACLE_TOKENS = 32  # bytes a chunk: the pace of somebody who reads aloud fast
 
@@ -38,6 +40,9 @@ def watch(ability: str, sub_task: str | None, seed: int, out: Path, policy_dir: 
     write = WRITERS.get(out.suffix.lower())
     if write is None:
         raise ConfigError(f"--out {out}: {out.suffix!r} is no kind of picture{did_you_mean(out.suffix, WRITERS)}")
+    check_out(out.parent)
+    if out.suffix.lower() == ".mp4":
+        ffmpeg()  # asked for before a whole episode is played
     scenario = default_scenarios(ability, sub_task)(seed)
     policy: Policy
     tokenizer: TextTokenizer = ByteTokenizer()
@@ -49,30 +54,24 @@ def watch(ability: str, sub_task: str | None, seed: int, out: Path, policy_dir: 
         policy, tokenizer, tokens = loaded, loaded.tokenizer, loaded.tokens_per_chunk
     (trace,) = play(policy, lambda _: scenario, [seed], num_slots=1, tokenizer=tokenizer, tokens_per_chunk=tokens)
     what = ability if sub_task is None else f"{ability}, {sub_task.replace('_', ' ')}"
-    write(out, Episode(f"{what}, seed {seed}, played by {player}", scenario, trace))
+    write(out, EpisodeView(f"{what}, seed {seed}, played by {player}", scenario, trace))
     return render_ansi(scenario, trace)
 
 
-def _write_page(path: Path, episode: Episode) -> None:
+def _write_page(path: Path, episode: EpisodeView) -> None:
     from trainers.report import write_episode  # noqa: PLC0415 - only where a page is asked for
 
     write_episode(path, episode)
 
 
-def _write_picture(path: Path, episode: Episode) -> None:
+def _write_picture(path: Path, episode: EpisodeView) -> None:
     picture = io.BytesIO()
     draw_trace(episode.scenario, episode.trace).savefig(picture, format="png", dpi=110)
     write_bytes(path, picture.getvalue())
 
 
-def _write_video(path: Path, episode: Episode) -> None:
-    from trainers.video import write_video  # noqa: PLC0415 - only where a video is asked for
-
-    write_video(path, episode)
-
-
-WRITERS: dict[str, Callable[[Path, Episode], None]] = {
+WRITERS: dict[str, Callable[[Path, EpisodeView], None]] = {
     ".html": _write_page,
     ".png": _write_picture,
-    ".mp4": _write_video,
+    ".mp4": write_video,
 }

@@ -54,7 +54,7 @@ class AbilityScenarios:
     ability: str
     world: World
     sub_task: str | None = None
-    chunks: tuple[int, int] = (60, 120)  # of mixed scenes; others are as long as they have to be
+    chunks: tuple[int, int] = (60, 120)  # of mixed scenes, 24 to 48 s; the paper trains on at most 60
 
     def __post_init__(self) -> None:
         if self.ability != MIXED and self.ability not in ABILITIES:
@@ -75,9 +75,10 @@ class AbilityScenarios:
         return self._mixed(rng) if self.ability == MIXED else self._plain(rng)
 
     def _plain(self, rng: np.random.Generator) -> ScenePlan:
-        sub_tasks, scene = ABILITIES[self.ability].sub_tasks, Scene()
-        name = self.sub_task or str(rng.choice(list(sub_tasks)))
-        sub_tasks[name](rng, self.world, scene)
+        ability, scene = ABILITIES[self.ability], Scene()
+        if ability.scene is not None:
+            return ability.scene(rng, self.world, self.sub_task)
+        ability.sub_tasks[self.sub_task or pick(rng, list(ability.sub_tasks))](rng, self.world, scene)
         _lay_beds(rng, self.world, scene)
         return scene.plan(LAST_WORD_S + float(rng.uniform(0.0, 2.0)))
 
@@ -114,8 +115,8 @@ class AbilityScenarios:
         )
 
     def _turn(self, rng: np.random.Generator, ability: Ability, sub_task: str | None) -> Scene:
-        turns, turn = ability.turns or ability.sub_tasks, Scene()
-        turns[sub_task or pick(rng, list(turns))](rng, self.world, turn)
+        turn = Scene()
+        ability.sub_tasks[sub_task or pick(rng, list(ability.sub_tasks))](rng, self.world, turn)
         return turn
 
 

@@ -10,9 +10,9 @@ from envs.abilities.world import (
     World,
     draw_sound,
     in_words,
-    known_labels,
     name_of,
     pick,
+    pick_labels,
     say,
     silent,
     sound_of,
@@ -66,8 +66,7 @@ def multiple_choice(rng: np.random.Generator, world: World, scene: Scene) -> Non
     """One sound and three options, of which one letter is right."""
     clip = draw_sound(rng, world)
     _hear(rng, scene, clip)
-    known = [label for label in known_labels(world) if label != clip.label]
-    others = [in_words(known[i]) for i in rng.choice(len(known), 2, replace=False)]
+    others = [in_words(label) for label in pick_labels(rng, world, 2, without=clip.label)]
     right = int(rng.integers(3))
     options = [*others[:right], in_words(clip.label), *others[right:]]
     listed = ", ".join(f"{letter}, {option}" for letter, option in zip("ABC", options, strict=True))
@@ -78,8 +77,7 @@ def multiple_choice(rng: np.random.Generator, world: World, scene: Scene) -> Non
 
 def music(rng: np.random.Generator, world: World, scene: Scene) -> None:
     """A piece of music, and what plays it."""
-    labels = [label for label in world.sounds.labels if label in _MUSIC_FACTS]
-    label = pick(rng, labels)
+    (label,) = pick_labels(rng, world, 1, _MUSIC_FACTS)
     clip = sound_of(rng, world, label)
     _hear(rng, scene, clip)
     replies = (f"I heard that {clip.caption}.", f"{clip.caption.capitalize()}.")
@@ -88,10 +86,10 @@ def music(rng: np.random.Generator, world: World, scene: Scene) -> None:
 
 def scene(rng: np.random.Generator, world: World, scene: Scene) -> None:
     """Sounds of one place, and the question where it is."""
-    possible = {place: [s for s in sounds if s in world.sounds.labels] for place, sounds in _SCENES.items()}
-    place = pick(rng, [place for place, sounds in possible.items() if len(sounds) > 1])
-    for label in rng.choice(possible[place], 2, replace=False):
-        _hear(rng, scene, sound_of(rng, world, str(label)))
+    held = {place: [sound for sound in sounds if sound in world.sounds.labels] for place, sounds in _SCENES.items()}
+    place = pick(rng, [place for place, sounds in held.items() if len(sounds) > 1] or list(held))
+    for label in pick_labels(rng, world, 2, _SCENES[place]):
+        _hear(rng, scene, sound_of(rng, world, label))
     fact = _SCENE_FACTS.get(place, place.split()[-1])
     _ask(rng, world, scene, "scene", "Where am I?", (f"It sounds like {place}.", f"You may be in {place}."), fact)
 

@@ -10,8 +10,10 @@ from envs.abilities.world import (
     draw_sound,
     name_of,
     pick,
+    pick_labels,
     say,
     silent,
+    sound_of,
     spoken,
 )
 from envs.speech.knowledge import ask
@@ -21,8 +23,8 @@ _LOUD = ("vacuum", "engine", "train", "rain", "applause", "speech_babble")
 
 def adapt_to_noise(rng: np.random.Generator, world: World, scene: Scene) -> None:
     """A question in loud surroundings: the answer comes short and says that it is loud."""
-    noise = world.sounds.draw(rng, "IGNORE", pick(rng, [label for label in _LOUD if label in world.sounds.labels]))
-    scene.ambient.append(noise)
+    (loud,) = pick_labels(rng, world, 1, _LOUD)
+    scene.ambient.append(silent(sound_of(rng, world, loud)))
     question = ask(rng)
     fact = question.facts[0].split("|")[0]
     say(

@@ -9,9 +9,8 @@ from envs.abilities.world import (
     answered,
     draw_sound,
     in_words,
-    known_labels,
     name_of,
-    pick,
+    pick_labels,
     say,
     silent,
     sound_of,
@@ -40,7 +39,7 @@ def _describe(clip: Clip) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 def count_events(rng: np.random.Generator, world: World, scene: Scene) -> None:
     """Sounds of one kind are counted among others, and the number is told when it is asked for."""
-    target = pick(rng, [label for label in _COUNTABLE if label in world.sounds.labels])
+    (target,) = pick_labels(rng, world, 1, _COUNTABLE)
     name = _COUNTABLE[target]
     voice = _begin(rng, world, scene, f"Count how often you hear {name}. I will ask you later.", "count_events")
     count, others = int(rng.integers(1, 5)), int(rng.integers(1, 4))
@@ -58,7 +57,7 @@ def count_events(rng: np.random.Generator, world: World, scene: Scene) -> None:
 
 def notify_when(rng: np.random.Generator, world: World, scene: Scene) -> None:
     """One kind of sound is waited for; it comes after others, or never."""
-    target = pick(rng, known_labels(world))
+    (target,) = pick_labels(rng, world, 1)
     caption = SOUND_CLASSES[target].caption
     _begin(rng, world, scene, f"Tell me as soon as you hear this: {caption}.", "notify_when")
     for _ in range(int(rng.integers(1, 4))):
@@ -79,8 +78,7 @@ def narrate(rng: np.random.Generator, world: World, scene: Scene) -> None:
 
 def conditional(rng: np.random.Generator, world: World, scene: Scene) -> None:
     """Two kinds of sound, a reply for each; all others deserve silence."""
-    known = known_labels(world)
-    first, second = (known[i] for i in rng.choice(len(known), 2, replace=False))
+    first, second = pick_labels(rng, world, 2)
     said = {first: "red", second: "blue"}
     conditions = [f"if {SOUND_CLASSES[label].caption}, say {word}" for label, word in said.items()]
     _begin(rng, world, scene, f"Please {conditions[0]}, and {conditions[1]}.", "conditional")
@@ -97,8 +95,7 @@ def conditional(rng: np.random.Generator, world: World, scene: Scene) -> None:
 
 def change_of_instruction(rng: np.random.Generator, world: World, scene: Scene) -> None:
     """What is waited for changes on the way; the first kind deserves silence from then on."""
-    known = known_labels(world)
-    first, second = (known[i] for i in rng.choice(len(known), 2, replace=False))
+    first, second = pick_labels(rng, world, 2)
     captions = {label: SOUND_CLASSES[label].caption for label in (first, second)}
     task = "change_of_instruction"
     voice = _begin(rng, world, scene, f"Tell me when {captions[first]}.", task)

@@ -1,17 +1,18 @@
 """What scenes are made of, and the few moves that all abilities plan them with."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
 
 from envs.clock import CHUNK_S
+from envs.errors import ScenarioError
 from envs.planning import RESPOND_SHARE, ScenePlan, heard_s
-from envs.scenario import GRACE_S, SPEECH, Answer, Clip
+from envs.scenario import GRACE_S, SPEECH, Answer, Clip, Decision
 from envs.sound_classes import SOUND_CLASSES
-from envs.sources import ClipSource
+from envs.sources import ClipSource, OfSubTask
 from envs.speech.utterance import SpeechSource, Utterance, Voice
 
 AMBIENCE = tuple(
@@ -30,6 +31,17 @@ class World:
 
     sounds: ClipSource
     speech: SpeechSource
+    _of_sub_task: dict[str, OfSubTask] = field(default_factory=dict, compare=False, repr=False)
+
+    def sounds_of(self, sub_task: str) -> OfSubTask:
+        """Return its sounds without those that deserve a reply of another sub-task.
+
+        Raises:
+            ScenarioError: when none that deserves a reply is left.
+        """
+        if sub_task not in self._of_sub_task:
+            self._of_sub_task[sub_task] = OfSubTask(self.sounds, sub_task)
+        return self._of_sub_task[sub_task]
 
 
 @dataclass
@@ -89,13 +101,13 @@ class Ability:
 
     Attributes:
         name: As in the environment's id.
-        sub_tasks: Each makes a scene of its own.
-        turns: Each adds its part to a scene of many abilities; empty: the same as `sub_tasks`.
+        sub_tasks: Each adds its turns to a scene.
+        scene: Plans a whole scene of this ability alone, of one sub-task or of all; None: by the turns of a sub-task.
     """
 
     name: str
     sub_tasks: dict[str, SubTask]
-    turns: dict[str, SubTask] = field(default_factory=dict)
+    scene: Callable[[np.random.Generator, World, str | None], ScenePlan] | None = None
 
 
 def spoken(utterance: Utterance, *answers: Answer, directed: bool = True) -> Clip:
@@ -171,13 +183,26 @@ def draw_sound(rng: np.random.Generator, world: World, without: Sequence[str] = 
 
 
 def sound_of(rng: np.random.Generator, world: World, label: str) -> Clip:
-    """Draw a sound of a built-in class by its label."""
-    return world.sounds.draw(rng, SOUND_CLASSES[label].decision, label)
+    """Draw a sound by its label, whatever it deserves elsewhere."""
+    decision: Decision = "RESPOND" if label in world.sounds.labels_of("RESPOND") else "IGNORE"
+    return world.sounds.draw(rng, decision, label)
 
 
-def known_labels(world: World) -> list[str]:
-    """Return the labels of the world's sounds that are built-in classes: what they are called is known."""
-    return [label for label in world.sounds.labels if label in SOUND_CLASSES]
+def pick_labels(
+    rng: np.random.Generator, world: World, count: int, among: Iterable[str] = SOUND_CLASSES, without: str = ""
+) -> list[str]:
+    """Draw different labels of the world's sounds, of built-in classes: what those are called is known.
+
+    Raises:
+        ScenarioError: when the world holds too few.
+    """
+    held = [label for label in among if label in world.sounds.labels and label != without]
+    if len(held) < count:
+        raise ScenarioError(
+            f"such scenes need {count} kinds of sound out of {', '.join(among)}; the sounds given hold {len(held)};"
+            " add recordings with these labels, or mix in the built-in sounds"
+        )
+    return [held[i] for i in rng.choice(len(held), count, replace=False).tolist()]
 
 
 def in_words(label: str) -> str:

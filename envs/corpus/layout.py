@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from envs.clock import CHUNK_SAMPLES, chunks_to_cover
-from envs.errors import ConfigError, ManifestError
+from envs.errors import ConfigError, ManifestError, ScenarioError
 from envs.scenario import Audio, Cue, Event, Scenario, TimelineEntry
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _SHARD = re.compile(r"shard-(\d{5,})\.jsonl")
 
 @dataclass(frozen=True)
 class CorpusSpec:
-    """What a corpus is made of; with the code, it decides every byte.
+    """What a corpus is made of; with the code, it decides every byte, but not for what a language model has planned.
 
     Stream i is the scenario of seed `40_000_000 + 100_000_000 * seed + i`; streams follow until they last `hours`.
 
@@ -152,6 +152,8 @@ class StreamLine:
             return _line_adapter().validate_json(text)
         except ValidationError as error:
             raise ManifestError(_in_words(error)) from error
+        except ScenarioError as error:
+            raise ManifestError(str(error)) from error
 
 
 def shard_name(shard: int) -> str:
@@ -222,6 +224,10 @@ def read_lines(folder: Path, shard: int) -> Iterator[tuple[int, int, StreamLine]
             if line.first_sample != samples or line.num_chunks < 1:
                 found = f"first_sample is {line.first_sample} and num_chunks {line.num_chunks}"
                 raise ManifestError(f"{path}:{number}: {found}, expected {samples} and at least 1")
+            for entry in line.timeline:
+                if not 0 <= entry.chunk < line.num_chunks:
+                    found = f"a reply is due after chunk {entry.chunk}"
+                    raise ManifestError(f"{path}:{number}: {found}, and the stream has {line.num_chunks}")
             yield offset, len(text), line
             offset += len(text)
             samples = line.end_sample

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from io import BytesIO
@@ -87,6 +88,8 @@ def _only_writer(folder: Path) -> Iterator[None]:
     except BlockingIOError as error:
         os.close(handle)
         raise ConfigError(f"{folder}: another process is composing this corpus; wait for it, or end it") from error
+    except OSError as error:  # a file system without locks
+        warnings.warn(f"{folder}: cannot be locked ({error.strerror}); let no other process compose it", stacklevel=3)
     try:
         yield
     finally:

@@ -71,15 +71,17 @@ class ChatEndpoint:
                 timeout=self.timeout_s,
             )
         except httpx2.TimeoutException as error:
-            raise PlanningError(
+            raise UnsteadyError(
                 f"{self.base_url}: no answer within {self.timeout_s:g} s; is the model loaded? A smaller one is faster",
                 "timeout",
             ) from error
-        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+        except (httpx2.ConnectError, httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
             raise PlanningError(
                 f"{self.base_url}: cannot be reached ({error}); start the endpoint, or correct the base URL",
                 "unreachable",
             ) from error
+        except httpx2.HTTPError as error:  # the connection broke
+            raise UnsteadyError(f"{self.base_url}: the connection broke ({error}); try again", "broken off") from error
         if not response.is_success:
             raise self._refusal(response.status_code, response.text)
         try:
@@ -114,4 +116,4 @@ def _content(data: Any) -> str:
         raise UnsteadyError("the endpoint's answer holds no choices[0].message.content", "no completion") from error
     if not isinstance(content, str):
         raise UnsteadyError("choices[0].message.content is no text", "no completion")
-    return content
+    return content.encode(errors="replace").decode()  # half a character cannot be sent back, or printed

@@ -55,6 +55,8 @@ def json_list(data: object, kind: type, where: str, length: int | None = None) -
 
 
 def _of_kind(value: object, kind: type, where: str) -> Any:
+    if isinstance(value, str):
+        value = value.encode(errors="replace").decode()  # an escaped half of a character cannot be printed
     accepted = (int, float) if kind is float else kind
     # true is an int in Python, and no number in JSON
     if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):

@@ -14,9 +14,9 @@ from envs.curation.answers import Annotation, read_plan, read_refinement, read_v
 from envs.curation.chat import ChatEndpoint, Message, UnsteadyError
 from envs.curation.outline import LEAST, MOST, Outline, SubEvent
 from envs.curation.verification import DURATION, Hearing, Verdict
-from envs.errors import PlanningError
+from envs.errors import NoPlanError, PlanningError
 from envs.foley import Foley
-from envs.planning import RESPOND_SHARE, SILENT_SCENES
+from envs.planning import LONGEST_CLIP_S, RESPOND_SHARE, SILENT_SCENES
 from envs.scenario import Decision
 from envs.sources import Candidate
 
@@ -112,7 +112,8 @@ class LLMPlanner:
             PlanningError: as `outlines`.
         """
         clip = hearing.clip
-        asked = {"description": event.description, "seconds": event.seconds, "role": event.role, "tags": event.tags}
+        seconds = "any: it is looped" if event.whole_scene else min(event.seconds, LONGEST_CLIP_S)
+        asked = {"description": event.description, "seconds": seconds, "role": event.role, "tags": event.tags}
         found = {
             "label": clip.label,
             "caption": clip.caption,
@@ -157,7 +158,7 @@ class LLMPlanner:
                     "content": f"That cannot be used: {reason}. Answer again, with the JSON object alone.",
                 },
             ]
-        raise PlanningError(
+        raise NoPlanError(
             f"{self.base_url}: the model {self.model!r} gave no usable answer to {role!r} in {self.retries + 1} tries;"
             f" the last: {reason}"
         )

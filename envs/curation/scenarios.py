@@ -15,12 +15,13 @@ from envs.curation.grounding import Grounded, Grounding
 from envs.curation.llm import LLMPlanner
 from envs.curation.outline import Outline, SubEvent
 from envs.curation.verification import Hearing, Verdict
-from envs.errors import ConfigError, ScenarioError, did_you_mean
+from envs.errors import ConfigError, NoPlanError, ScenarioError, did_you_mean
 from envs.planning import MEAN_GAP_S, RESPOND_SHARE, TAIL_S, ScenePlan, heard_s
 from envs.scenario import Clip, Scenario
 from envs.sources import Candidate, ClipSource
 
 PLANNERS = ("grammar", "llm")
+_PLANS = 3  # of different sounds, before a seed is given up
 
 
 class Planner(Protocol):
@@ -85,22 +86,42 @@ class CuratedScenarios:
         return self.planner.counts + self.grounding_counts
 
     def __call__(self, seed: int) -> Scenario:
-        """Return the scenario of `seed`; of two scenes, the first."""
+        """Return the scenario of `seed`; see `plan`."""
         return compose(self.plan(seed), seed)
 
     def plan(self, seed: int) -> ScenePlan:
-        """Return the plan of `seed`'s scene; of two scenes, the first."""
-        return next(self.scenes(seed)).plan
+        """Return the plan of `seed`'s scene; where two were planned, even seeds take the first, odd ones the second.
+
+        A seed with no usable plan is planned anew from other sounds, and counted: a corpus must not stop there.
+
+        Raises:
+            PlanningError: when the planner cannot be asked, or never has a plan.
+        """
+        attempt = 0
+        while True:
+            rng = self._rng(seed, attempt)
+            try:
+                outlines = self.planner.outlines(rng, self.respond_share, self._candidates)
+                return self._curate(outlines[seed % len(outlines)], rng).plan
+            except NoPlanError:
+                attempt += 1
+                if attempt == _PLANS:
+                    raise
+                self.grounding_counts["given up: a plan"] += 1
 
     def scenes(self, seed: int) -> Iterator[CuratedScene]:
-        """Plan, and yield each scene as it is grounded.
+        """Plan once, and yield each scene as it is grounded.
 
         Raises:
             PlanningError: when the planner has no plan.
         """
-        rng = np.random.default_rng([seed, 0xC7])
+        rng = self._rng(seed, 0)
         for outline in self.planner.outlines(rng, self.respond_share, self._candidates):
             yield self._curate(outline, rng)
+
+    @staticmethod
+    def _rng(seed: int, attempt: int) -> np.random.Generator:
+        return np.random.default_rng([seed, 0xC7, attempt] if attempt else [seed, 0xC7])
 
     @cached_property
     def _candidates(self) -> Sequence[Candidate]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from envs.clock import samples
 from envs.curation.outline import SubEvent
+from envs.planning import LONGEST_CLIP_S
 from envs.scenario import Clip
 from envs.tfjp import LONGEST_SILENCE_S, frame_power, longest_gap_s
 
@@ -57,14 +58,16 @@ class Hearing:
 def verify_by_rules(event: SubEvent, hearing: Hearing) -> Verdict:
     """Judge a clip without a model; what TFJP can mend is sent there.
 
-    Noise is judged in the foreground only: a bed of rain has no pauses that could be quieter.
+    Noise is judged in the foreground only: a bed of rain has no pauses that could be quieter. What lasts the whole
+    scene is looped and may be of any length, and no clip is longer than a scene takes of it.
     """
     clip = hearing.clip
     if clip.label not in event.tags and hearing.score < SAME_SOUND:
         return Verdict("reject", "identity")
-    if clip.seconds < DURATION[0] * event.seconds:
+    asked_s = min(event.seconds, LONGEST_CLIP_S)
+    if not event.whole_scene and clip.seconds < DURATION[0] * asked_s:
         return Verdict("reject", "duration")
-    if clip.seconds > DURATION[1] * event.seconds:
+    if not event.whole_scene and clip.seconds > DURATION[1] * asked_s:
         return Verdict("reprocess", "duration")
     if event.role == "foreground" and hearing.clean_db < CLEAN_DB:
         return Verdict("reprocess", "cleanliness")

@@ -12,8 +12,8 @@ import numpy as np
 
 from envs.audio import read_audio
 from envs.clock import SAMPLE_RATE
-from envs.corpora import nearest_column, published
 from envs.errors import AudioError, ManifestError, SpeechError, did_you_mean
+from envs.layouts import nearest_column, published
 from envs.records import (
     ALLOW_BROKEN,
     BrokenRecord,
@@ -56,13 +56,15 @@ def read_speech(folder: Path, layout: str, split: str | None = None) -> list[Ent
         raise ManifestError(f"no layout of speech is called {layout!r}{did_you_mean(layout, SPEECH_LAYOUTS)}")
     if not folder.is_dir():
         raise ManifestError(f"{folder}: no such folder of speech")
-    rows = list(_checked(folder, SPEECH_LAYOUTS[layout](folder)))
+    rows = list(SPEECH_LAYOUTS[layout](folder))
     if not rows:
         raise ManifestError(f"{folder}: holds no speech in the layout of {layout}")
     splits = {row.columns["split"] for row in rows if isinstance(row, Record)}
     if split is not None and splits and split not in splits:
         raise ManifestError(f"{folder}: has no split {split!r}{did_you_mean(split, splits)}")
-    return [row for row in rows if split is None or isinstance(row, BrokenRecord) or row.columns["split"] == split]
+    # the clips of other parts need not be there
+    wanted = [row for row in rows if split is None or isinstance(row, BrokenRecord) or row.columns["split"] == split]
+    return list(_checked(folder, wanted))
 
 
 def _checked(folder: Path, rows: Iterable[Entry]) -> Iterator[Entry]:

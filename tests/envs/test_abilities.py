@@ -13,11 +13,20 @@ from envs.clock import CHUNK_S, chunk_end_s
 from envs.errors import ScenarioError
 from envs.foley import Foley
 from envs.planning import heard_s
-from envs.scenario import SPEECH
+from envs.scenario import SPEECH, Clip
+from envs.sound_classes import HUMAN, NATURE, answer_for
 from envs.speech.espeak import Espeak
 
 WORLD = World(Foley(), Espeak())
+RNG = np.random.default_rng(0)
 SUB_TASKS = [(ability.name, sub_task) for ability in ABILITIES.values() for sub_task in ability.sub_tasks]
+
+
+def own_sound(label: str, domain: str, number: int) -> Clip:
+    """Return a user's own recording that deserves a reply."""
+    audio = RNG.uniform(-0.5, 0.5, 16_000).astype(np.float32)
+    answer = answer_for("no built-in label", "something is wrong", domain)
+    return Clip(audio, label, "something is wrong", domain, "RESPOND", "own", (answer,), str(number))
 
 
 def test_there_are_seven_abilities_and_28_sub_tasks() -> None:
@@ -154,3 +163,21 @@ def test_a_source_without_sounds_of_a_sub_task_is_refused() -> None:
     assert AbilityScenarios("Proactive", World(library, Espeak()), "safety_signal")(0).duration_s > 0
     with pytest.raises(ScenarioError, match="of the sub-task 'distress'"):
         AbilityScenarios("Proactive", World(library, Espeak()), "distress")(0)
+
+
+def test_a_sub_task_that_few_clips_of_a_label_have_is_found() -> None:
+    """One clip of the label is of the sub-task and many are of another; any draw finds the one."""
+    clips = [own_sound("alarm", HUMAN, 0), *(own_sound("alarm", NATURE, i) for i in range(1, 40))]
+    library = ClipLibrary([Recording(clip, "", "") for clip in [*clips, Foley().draw(RNG, "IGNORE", "rain")]])
+    found = clips[0].answers[0].sub_task
+    assert all(clip.answers[0].sub_task != found for clip in clips[1:])
+    sounds = World(library, Espeak()).sounds_of(found)
+    assert all(sounds.draw(RNG, "RESPOND").recording == "0" for _ in range(20))
+    assert [one.clip.recording for one in sounds.candidates() if one.clip and one.decision == "RESPOND"] == ["0"]
+
+
+def test_sounds_that_a_sub_task_cannot_do_without_are_named() -> None:
+    library = ClipLibrary([Recording(Foley().draw(RNG, "IGNORE", "typing"), "", "")])
+    for ability, sub_task in (("EnvironmentAgent", "adapt_to_noise"), ("AudioUnderstanding", "music")):
+        with pytest.raises(ScenarioError, match=r"need 1 kinds of sound out of .*; the sounds given hold 0"):
+            AbilityScenarios(ability, World(library, Espeak()), sub_task)(0)

@@ -148,7 +148,7 @@ def test_what_is_never_allowed(tmp_path: Path) -> None:
     folder = write_folder(tmp_path, [row("a.wav"), row("../etc/passwd", decision="MAYBE")])
     with pytest.raises(ManifestError, match=r"line 3: path '\.\./etc/passwd' leads out"):
         ClipLibrary.from_folder(folder, allow_broken=1.0)
-    with pytest.raises(ManifestError, match=r"1 of 1 records .* cannot be used.*; repair or remove them$"):
+    with pytest.raises(ManifestError, match=r"1 of 1 records .* cannot be used.*and none is left; repair them$"):
         ClipLibrary.from_folder(write_folder(folder, [row("gone.flac")]), allow_broken=1.0)
     with pytest.raises(ManifestError, match=r"is 1\.5, expected one from 0 to 1"):
         ClipLibrary.from_folder(write_folder(folder, [row("a.wav")]), allow_broken=1.5)

@@ -236,8 +236,14 @@ def test_a_hugging_face_dataset_reads_back(written: Path) -> None:
 SECONDS = st.floats(allow_nan=False, allow_infinity=False)
 TEXTS = st.lists(st.text(), max_size=2).map(tuple)
 EVENTS = st.builds(Event, onset_s=SECONDS, duration_s=SECONDS)
+MOMENTS = st.lists(SECONDS, min_size=3, max_size=3, unique=True).map(sorted)
+URGENCIES = st.floats(0, 1, exclude_min=True)
 CUES = st.builds(
-    Cue, onset_s=SECONDS, ready_s=SECONDS, deadline_s=SECONDS, urgency=SECONDS, replies=TEXTS, key_facts=TEXTS
+    lambda moments, urgency, replies, facts: Cue(*moments, "a label", replies, facts, urgency, "i", "distress"),
+    MOMENTS,
+    URGENCIES,
+    TEXTS,
+    TEXTS,
 )
 
 
@@ -257,6 +263,12 @@ def test_a_line_of_json_holds_all_of_a_scenario_but_its_audio(scenario: Scenario
     text = StreamLine.of(scenario, 0).to_json()
     assert text.count("\n") == len(text.splitlines()) == 1
     assert vars(StreamLine.from_json(text).scenario(scenario.audio)) == vars(scenario)
+
+
+CUE = {
+    "onset_s": 1.0, "ready_s": 2.0, "deadline_s": 3.0, "label": "x", "replies": ["y"], "key_facts": [], "urgency": 1.0,
+    "criterion": "i", "sub_task": "distress",
+}  # fmt: skip
 
 
 def edit(**values: object) -> Callable[[Path], None]:
@@ -310,6 +322,8 @@ def remove(*names: str) -> Callable[[Path], None]:
         (edit(user_speech=[[0, float("nan")]]), ManifestError, r"jsonl:2: user_speech.0.1 is nan: .* finite"),
         (edit(sed=1), ManifestError, r"jsonl:2: sed is 1: unexpected keyword"),
         (edit(first_sample=5), ManifestError, r"jsonl:2: first_sample is 5 and .*, expected \d+ and at least 1"),
+        (edit(timeline=[{"chunk": 10**6, "text": "x"}]), ManifestError, r"jsonl:2: a reply is due after chunk 1000000"),
+        (edit(cues=[CUE | {"deadline_s": 1.0}]), ManifestError, r"jsonl:2: a cue of 'x' has onset 1.0, ready 2.0, d"),
         (edit(num_chunks=0), ManifestError, r"jsonl:2: .* num_chunks 0"),
         (cut("shard-00001.jsonl", 700), ManifestError, r"shard-00001.jsonl:\d: Invalid JSON"),
         (cut("shard-00001.jsonl", 0), ManifestError, r"shard-00001.jsonl: holds no streams"),

@@ -96,7 +96,11 @@ def test_every_released_form_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("indent", [None, 2])
 def test_a_json_list_is_read_as_well_and_a_folder_of_files(indent: int | None, tmp_path: Path) -> None:
-    items = [item(tmp_path, 0, "One."), item(tmp_path, 1, "Two.", stream_scene_type="Real-time ASR"), {"turns": []}]
+    items = [
+        item(tmp_path, 0, "One."),
+        item(tmp_path, 1, "Two.", id="realtime_asr_000001", stream_scene_type="Chat Room"),
+        {"turns": []},
+    ]
     (tmp_path / "a.json").write_text(json.dumps(items, indent=indent), encoding="utf-8")
     lines(tmp_path / "b.jsonl", item(tmp_path, 2, "Three."))
     with pytest.warns(BrokenRecordsWarning, match=r"a\.json, line \d+: turns holds no list of turns"):

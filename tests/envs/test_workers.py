@@ -8,9 +8,13 @@ from contextlib import closing
 from itertools import count, islice
 from pathlib import Path
 
+import pytest
+
+from envs.errors import ScenarioError
 from envs.foley import Foley
 from envs.proactive import ProactiveScenarios
-from envs.workers import compose_all
+from envs.scenario import Scenario
+from envs.workers import RenderedAhead, compose_all
 
 SHORT = ProactiveScenarios(Foley(), 0.8, (20, 24))
 SCRIPT = """
@@ -61,3 +65,24 @@ def test_ctrl_c_ends_composing_without_a_word_from_the_workers(tmp_path: Path) -
 def test_workers_end_when_the_run_is_killed(tmp_path: Path) -> None:
     """They were left waiting for their next block, each with its memory."""
     assert run(tmp_path, "os.kill(os.getpid(), signal.SIGKILL)").returncode == -signal.SIGKILL
+
+
+def test_scenarios_that_cannot_be_sent_and_workers_that_die_are_named() -> None:
+    with pytest.raises(ScenarioError, match="cannot be sent to worker processes"):
+        RenderedAhead(lambda seed: SHORT(seed), 1)  # noqa: PLW0108 - what cannot be sent
+    with pytest.raises(ScenarioError, match="a worker process ended before its streams were composed"):
+        list(compose_all(dying, range(4), 2))
+
+
+def dying(seed: int) -> Scenario:
+    """As the kernel ends a process where the memory is full."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    return SHORT(seed)
+
+
+def test_what_rendered_ahead_can_be_asked_after_it_was_closed() -> None:
+    ahead = RenderedAhead(SHORT, 1)
+    ahead.announce(1)
+    ahead.close()
+    ahead.announce(2)
+    assert [ahead(seed).audio.tobytes() for seed in (1, 2)] == [SHORT(seed).audio.tobytes() for seed in (1, 2)]

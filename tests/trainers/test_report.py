@@ -15,7 +15,7 @@ from envs.clock import SAMPLE_RATE
 from envs.metrics import Metric
 from envs.scenario import Cue, Event, Scenario
 from envs.trace import Reply, StepRecord, Trace
-from trainers.episode_view import Episode
+from trainers.episode_view import EpisodeView
 from trainers.report import MAX_BYTES, ReportData, write_report
 
 VOID = {"meta", "img", "br", "input", "link"}
@@ -36,7 +36,7 @@ class Balanced(HTMLParser):
         assert self.open.pop() == tag
 
 
-def episode(chunks: int = 30, text: str = "Smoke alarm! <Leave> & call.") -> Episode:
+def episode(chunks: int = 30, text: str = "Smoke alarm! <Leave> & call.") -> EpisodeView:
     rng = np.random.default_rng(0)
     audio = rng.uniform(-0.3, 0.3, chunks * 6400).astype(np.float32)
     cues = tuple(
@@ -48,7 +48,7 @@ def episode(chunks: int = 30, text: str = "Smoke alarm! <Leave> & call.") -> Epi
     trace.replies = [Reply(3.2, 4.0, text, 6, 0), Reply(6.0, 6.4, "Hm?", 2, None)]
     trace.steps = [StepRecord(0, (), {"latency": 0.1})] * chunks
     trace.probabilities = [None, *rng.uniform(0, 1, chunks - 1).tolist()]
-    return Episode("held out: one stream <1>", Scenario(5, "proactive", audio, events, cues, ()), trace)
+    return EpisodeView("held out: one stream <1>", Scenario(5, "proactive", audio, events, cues, ()), trace)
 
 
 def table() -> dict[str, dict[str, Metric]]:

@@ -8,8 +8,8 @@ import pytest
 import soundfile as sf
 
 from envs.clip_library import ClipLibrary
-from envs.corpora import LAYOUTS
 from envs.errors import ManifestError
+from envs.layouts import LAYOUTS
 from envs.records import BrokenRecordsWarning
 
 
