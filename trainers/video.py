@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -40,7 +41,7 @@ def write_video(path: Path, episode: EpisodeView) -> None:
         write_bytes(path, video.read_bytes())
 
 
-def _encode(command: list[str], picture: np.ndarray, columns: list[int], said: BinaryIO) -> int:
+def _encode(command: list[str], picture: np.ndarray, columns: Iterable[int], said: BinaryIO) -> int:
     """Give ffmpeg a frame for each place of the cursor; return its exit code. It never outlives this call."""
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=said)
     assert process.stdin is not None

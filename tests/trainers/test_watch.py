@@ -1,8 +1,10 @@
 """One episode to look at: as a page, a picture, a video; played by an oracle or by a policy."""
 
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from envs import ABILITY_NAMES
@@ -13,7 +15,7 @@ from envs.tokenizer import ByteTokenizer
 from policies.oracle import OraclePolicy
 from trainers.cli import main
 from trainers.evaluation import play
-from trainers.video import ffmpeg
+from trainers.video import _encode, ffmpeg
 
 Captured = pytest.CaptureFixture[str]
 
@@ -74,3 +76,14 @@ def test_a_video_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
     assert main(["watch", "--out", str(tmp_path / "out" / "e.mp4")]) == 2
     assert "no such encoder" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_an_interrupted_video_ends_its_ffmpeg(tmp_path: Path) -> None:
+    """A program that reads to the end of its input would be waited for for ever."""
+
+    def interrupted() -> Iterator[int]:
+        yield 0
+        raise KeyboardInterrupt
+
+    with (tmp_path / "log").open("wb") as log, pytest.raises(KeyboardInterrupt):
+        _encode(["cat"], np.zeros((4, 8, 3), np.uint8), interrupted(), log)
