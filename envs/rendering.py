@@ -1,6 +1,8 @@
 """Pictures of an episode: spectrogram, events, cue windows, decisions, replies, reward on one time axis."""
 
+import logging
 from collections.abc import Iterable
+from functools import cache
 from io import StringIO
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_CHINESE_FONTS = (
+    "Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei",
+    "PingFang SC", "Microsoft YaHei", "SimHei", "Arial Unicode MS",
+)  # fmt: skip
 DPI = 100  # pixels an inch of `render_trace`
 _ROLES = ("foreground", "background", "ambient")
 
@@ -31,6 +37,23 @@ def draw_trace(scenario: Scenario, trace: Trace, width: float = 14.0, height: fl
         width: In inches.
         height: In inches.
     """
+    from matplotlib import rc_context  # noqa: PLC0415 - `import envs` stays light
+
+    with rc_context({"font.family": _fonts()}):
+        return _draw(scenario, trace, width, height)
+
+
+@cache
+def _fonts() -> list[str]:
+    """Return the fonts to draw with: matplotlib's own, then one with Chinese characters, where the system has one."""
+    from matplotlib.font_manager import fontManager  # noqa: PLC0415 - `import envs` stays light
+
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # a font without bold letters is no news
+    installed = {font.name for font in fontManager.ttflist}
+    return ["DejaVu Sans", *[name for name in _CHINESE_FONTS if name in installed][:1]]
+
+
+def _draw(scenario: Scenario, trace: Trace, width: float, height: float) -> "Figure":
     from matplotlib.figure import Figure  # noqa: PLC0415 - `import envs` stays light
     from matplotlib.layout_engine import ConstrainedLayoutEngine  # noqa: PLC0415
 
@@ -39,7 +62,14 @@ def draw_trace(scenario: Scenario, trace: Trace, width: float = 14.0, height: fl
     rows = _reply_rows(trace, second_width)
     layout = ConstrainedLayoutEngine(hspace=0.03, h_pad=0.05)
     figure = Figure(figsize=(width, height), layout=layout, facecolor="white")
-    heights = (3.4, 0.42 * (max(lanes) + 2 if lanes else 2), 1.5, 0.45 * (max(rows, default=0) + 1), 1.3)
+    weighs = any(p is not None for p in trace.probabilities)
+    heights = (
+        3.4,
+        0.42 * (max(lanes) + 2 if lanes else 2),
+        1.5 if weighs else 0.35,
+        0.45 * (max(rows, default=0) + 1),
+        1.3,
+    )
     spectrum, events, decisions, replies, reward = figure.subplots(5, 1, sharex=True, height_ratios=heights)
     _draw_spectrogram(spectrum, scenario)
     _draw_events(events, trace, lanes, second_width)
@@ -217,7 +247,8 @@ def _draw_events(axes: "Axes", trace: Trace, lanes: list[int], second_width: flo
 
 def _draw_decisions(axes: "Axes", trace: Trace) -> None:
     """Draw the probability of a response after each chunk, and below it what was done."""
-    if any(p is not None for p in trace.probabilities):
+    weighs = any(p is not None for p in trace.probabilities)
+    if weighs:
         times = CHUNK_S * (np.arange(len(trace.probabilities)) + 1)
         values = np.array([np.nan if p is None else p for p in trace.probabilities])
         axes.fill_between(times, 0, values, color=ANSWER, alpha=0.15, lw=0)
@@ -225,8 +256,9 @@ def _draw_decisions(axes: "Axes", trace: Trace) -> None:
         axes.axhline(0.5, color=FAINT, linewidth=0.8, linestyle=(0, (2, 3)))
     for index, step in enumerate(trace.steps):
         axes.barh(-0.2, CHUNK_S * 0.86, left=(index + 0.07) * CHUNK_S, height=0.2, color=_colour(step), lw=0)
-    axes.set_yticks([-0.2, 0, 0.5, 1], ["decision", "0", "P(response)  0.5", "1"])
-    axes.set_ylim(-0.36, 1.06)
+    ticks = {-0.2: "decision", 0: "0", 0.5: "P(response)  0.5", 1: "1"} if weighs else {-0.2: "decision"}
+    axes.set_yticks(list(ticks), list(ticks.values()))
+    axes.set_ylim(-0.36, 1.06 if weighs else -0.04)
 
 
 def _colour(step: StepRecord) -> str:

@@ -226,7 +226,7 @@ class Reward:
 def _checked(name: str, value: Any, moment: Moment) -> float:
     """Return what a component gave as a float; many a one gives numpy's."""
     try:
-        number = float(value)
+        number = math.nan if isinstance(value, str) else float(value)
     except (TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number):

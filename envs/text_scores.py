@@ -4,6 +4,8 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 
+_FIRST_CJK = "\u2e80"  # Chinese, Japanese and Korean characters begin here
+
 
 def key_fact_share(text: str, facts: Sequence[str]) -> float:
     """Return the share of `facts` that `text` states, in [0, 1]; 1 when there are none.
@@ -15,8 +17,17 @@ def key_fact_share(text: str, facts: Sequence[str]) -> float:
     """
     if not facts:
         return 1.0
-    stated = [bool(re.search(rf"\b(?:{'|'.join(map(re.escape, f.split('|')))})", text, re.IGNORECASE)) for f in facts]
-    return sum(stated) / len(facts)
+    return sum(bool(_pattern(fact).search(text)) for fact in facts) / len(facts)
+
+
+@lru_cache(maxsize=65536)
+def _pattern(fact: str) -> re.Pattern[str]:
+    """Return what finds a fact: at a word's start, but anywhere in Chinese, which has no spaces."""
+    words = fact.split("|")
+    starts = ("" if word[:1] >= _FIRST_CJK else r"\b" for word in words)
+    return re.compile(
+        "|".join(start + re.escape(word) for start, word in zip(starts, words, strict=True)), re.IGNORECASE
+    )
 
 
 @lru_cache(maxsize=65536)

@@ -103,7 +103,8 @@ def _listen(options: argparse.Namespace) -> None:
 
 
 def _watch(options: argparse.Namespace) -> None:
-    _quiet_libraries()
+    if options.policy is not None:
+        _quiet_libraries()
     from trainers.watch import watch  # noqa: PLC0415 - heavy
 
     print(watch(options.ability, options.sub_task, options.seed, options.out, options.policy))

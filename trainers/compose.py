@@ -87,7 +87,7 @@ class _Bar:
         """Count more seconds; the last stream may go beyond the hours asked for."""
         self.done_s = min(self.done_s + seconds, self.total_s)
         if self.bar is None:
-            self.bar = tqdm(total=round(self.total_s), unit="s of stream")
+            self.bar = tqdm(total=round(self.total_s), unit="s", desc="seconds of stream")
         self.bar.update(round(self.done_s) - self.bar.n)
 
     def close(self) -> None:

@@ -14,7 +14,6 @@ from envs.tokenizer import TextTokenizer
 from envs.trace import Trace
 from envs.vector_env import StreamingAudioVectorEnv
 from policies.base import Policy
-from policies.lalm_policy import load_policy
 from trainers.clips import ClipFolder
 
 Progress = Callable[[int], object]  # told how many episodes have been finished
@@ -61,6 +60,8 @@ def play(
 
 def evaluate_on_clips(policy_dir: Path, clips: ClipFolder, seed: int = 0, num_slots: int = 32) -> dict[str, Metric]:
     """Judge a policy folder on proactive streams made of all recordings of a clip folder."""
+    from policies.lalm_policy import load_policy  # noqa: PLC0415 - torch is heavy, and other policies need none
+
     policy = load_policy(policy_dir, num_slots)
     scenarios = DealtScenarios(tuple(deal(clips.read(), seed)), seed)
     traces = play(

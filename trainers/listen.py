@@ -57,6 +57,11 @@ def _text(policy: LALMPolicy, event: StepEvent, reply: list[int]) -> str:
     return text if event.reply_ended else text.rstrip("\ufffd")
 
 
+def _printable(text: str) -> str:
+    """Return a text in one line without what would steer a terminal; a model may write anything."""
+    return "".join(c if c.isprintable() else "\ufffd" for c in " ".join(text.split()))
+
+
 def _json_line(policy: LALMPolicy, event: StepEvent, reply: list[int]) -> str:
     return json.dumps(
         {
@@ -74,5 +79,5 @@ def _text_line(policy: LALMPolicy, event: StepEvent, reply: list[int]) -> str:
     bar = ""
     if event.probability is not None:
         bar = f"{event.probability:.2f} {'#' * round(_BAR_WIDTH * event.probability)}"
-    text = " ".join(_text(policy, event, reply).split())  # a model may write line breaks; a chunk is one line
+    text = _printable(_text(policy, event, reply))
     return f"{event.time_s:8.1f} s  {event.decision:8s}  {bar:{_BAR_WIDTH + 5}s}  {text}".rstrip()

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -39,7 +40,7 @@ from trainers.config import QuickstartConfig
 from trainers.episode_view import EpisodeView
 from trainers.evaluation import play
 from trainers.report import ReportData, write_report
-from trainers.run_folder import check_out, set_earlier_aside
+from trainers.run_folder import CONFIG, check_run_folder, set_earlier_aside
 from trainers.samples import SampleMaker, StreamSample
 from trainers.scenes import (
     HELD_OUT_SEEDS,
@@ -86,8 +87,8 @@ class Run:
 def run_quickstart(config: QuickstartConfig, out: Path, clips: ClipFolder | None = None) -> None:
     """Train and judge an agent; everything is written under `out`.
 
-    Writes `metrics.json`, `report.html`, `policy/` (the reinforced policy), `supervised/` (the policy before
-    reinforcement), `traces_*.jsonl` of the reinforced policy on each suite, and TensorBoard events in `logs/`.
+    Writes `config.yaml`, `metrics.json`, `report.html`, `policy/` (the reinforced policy), `supervised/` (the policy
+    before reinforcement), `traces_*.jsonl` of the reinforced policy on each suite, and TensorBoard events in `logs/`.
     What an earlier run left there is kept in `earlier-N/`.
 
     Raises:
@@ -97,11 +98,13 @@ def run_quickstart(config: QuickstartConfig, out: Path, clips: ClipFolder | None
     """
     begin = time.perf_counter()
     torch.manual_seed(config.seed)
-    check_out(out)
+    check_run_folder(out)
     run = _prepare(config, out, clips)
     out.mkdir(parents=True, exist_ok=True)
     if (earlier := set_earlier_aside(out)) is not None:
         print(f"an earlier run in {out} is kept as {earlier}", flush=True)
+    write_text(out / CONFIG, yaml.safe_dump(asdict(config), sort_keys=False))
+    _warn_of_load()
     model, tokenizer = _supervise(run)
     _calibrate(run, model, tokenizer)
     results = {name: _judge_baselines(run, streams, tokenizer, name) for name, streams in run.held_out.items()}
@@ -112,6 +115,13 @@ def run_quickstart(config: QuickstartConfig, out: Path, clips: ClipFolder | None
     save_policy(out / "policy", model, tokenizer)
     run.seconds["total"] = round(time.perf_counter() - begin, 1)
     _publish(run, results, last)
+
+
+def _warn_of_load() -> None:
+    """Say what to do where others keep the machine busy: torch's threads wait for each other, and actively."""
+    load, cores = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0, os.cpu_count() or 1
+    if load > 1.5 * cores and "OMP_WAIT_POLICY" not in os.environ:  # composing keeps the cores busy, too
+        print(f"{load:.1f} processes share {cores} cores; OMP_WAIT_POLICY=passive helps runs beside others")
 
 
 def _prepare(config: QuickstartConfig, out: Path, clips: ClipFolder | None) -> Run:

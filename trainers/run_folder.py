@@ -1,4 +1,4 @@
-"""The folder of a run: asked before the work begins, and never a mix of two runs."""
+"""The folder of a run: asked before the work begins, never a mix of two runs, never somebody else's."""
 
 import os
 from itertools import count
@@ -6,11 +6,12 @@ from pathlib import Path
 
 from envs.errors import ConfigError
 
-_OF_A_RUN = ("report.html", "metrics.json", "traces_*.jsonl", "policy", "supervised", "logs")
+CONFIG = "config.yaml"  # what the run was asked for; its folder is known by it
+_OF_A_RUN = (CONFIG, "report.html", "metrics.json", "traces_*.jsonl", "policy", "supervised", "logs")
 
 
 def check_out(out: Path) -> None:
-    """Ask whether a run could write into `out`, which need not exist; nothing is created.
+    """Ask whether something could be written into `out`, which need not exist; nothing is created.
 
     Raises:
         ConfigError: when `out`, or what it would lie in, is a file or may not be written.
@@ -20,6 +21,21 @@ def check_out(out: Path) -> None:
         raise ConfigError(f"--out {out}: {nearest} is a file; name a folder")
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise ConfigError(f"--out {out}: {nearest} may not be written; name another folder, or change its permissions")
+
+
+def check_run_folder(out: Path) -> None:
+    """Ask whether a run could write into `out`: a new folder, an empty one, or that of an earlier run.
+
+    Raises:
+        ConfigError: when it could not, or `out` holds something else.
+    """
+    check_out(out)
+    if out.is_dir() and not (out / CONFIG).is_file():
+        foreign = sorted(path.name for path in out.iterdir() if not path.name.startswith("earlier-"))
+        if foreign:
+            raise ConfigError(
+                f"--out {out}: holds {foreign[0]!r} and no {CONFIG} of a run; name a new or an empty folder"
+            )
 
 
 def set_earlier_aside(out: Path) -> Path | None:

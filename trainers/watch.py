@@ -1,6 +1,7 @@
 """Show one episode: as a page with its sound, a picture, or a video."""
 
 import io
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,6 @@ from envs.rendering import draw_trace, render_ansi
 from envs.stream_env import default_scenarios
 from envs.tokenizer import ByteTokenizer, TextTokenizer
 from policies.base import Policy
-from policies.lalm_policy import load_policy
 from policies.oracle import OraclePolicy
 from trainers.episode_view import EpisodeView
 from trainers.evaluation import play
@@ -50,12 +50,18 @@ def watch(ability: str, sub_task: str | None, seed: int, out: Path, policy_dir: 
         player, tokens = "an oracle", _ORACLE_TOKENS
         policy = OraclePolicy(lambda _: scenario, 1, tokenizer, tokens)
     else:
+        from policies.lalm_policy import load_policy  # noqa: PLC0415 - torch is heavy, and an oracle needs none
+
         player, loaded = str(policy_dir), load_policy(policy_dir)
         policy, tokenizer, tokens = loaded, loaded.tokenizer, loaded.tokens_per_chunk
     (trace,) = play(policy, lambda _: scenario, [seed], num_slots=1, tokenizer=tokenizer, tokens_per_chunk=tokens)
     what = ability if sub_task is None else f"{ability}, {sub_task.replace('_', ' ')}"
-    write(out, EpisodeView(f"{what}, seed {seed}, played by {player}", scenario, trace))
-    return render_ansi(scenario, trace)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        write(out, EpisodeView(f"{what}, seed {seed}, played by {player}", scenario, trace))
+    boxes = any("missing from font" in str(warning.message) for warning in caught)
+    hint = "\nSome characters have no font here and are drawn as boxes; install Noto Sans CJK." if boxes else ""
+    return render_ansi(scenario, trace) + hint
 
 
 def _write_page(path: Path, episode: EpisodeView) -> None:

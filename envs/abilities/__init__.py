@@ -61,6 +61,8 @@ class AbilityScenarios:
             raise ScenarioError(
                 f"no ability is called {self.ability!r}{did_you_mean(self.ability, [*ABILITIES, MIXED])}"
             )
+        if self.ability == MIXED and self.sub_task is not None:
+            raise ScenarioError(f"Mixed scenes are of all sub-tasks, {self.sub_task!r} among them; name an ability")
         known = [] if self.ability == MIXED else list(ABILITIES[self.ability].sub_tasks)
         if self.sub_task is not None and self.sub_task not in known:
             raise ScenarioError(f"{self.ability} has no sub-task {self.sub_task!r}{did_you_mean(self.sub_task, known)}")

@@ -97,9 +97,15 @@ def _only_writer(folder: Path) -> Iterator[None]:
 
 
 def _claim(folder: Path, spec: CorpusSpec) -> None:
-    """Write the specification into an empty folder, or compare it with the one that is there."""
+    """Write the specification into an empty folder, or compare it with the one that is there.
+
+    One for which no stream was ever composed gives way: a first try that failed must not bind the second.
+    """
     if (folder / SPECIFICATION).exists():
-        if difference := read_spec(folder).difference(spec):
+        begun = any(folder.glob("shard-*"))
+        if not begun:
+            write_text(folder / SPECIFICATION, spec.to_json())
+        elif difference := read_spec(folder).difference(spec):
             raise ConfigError(f"{folder}: holds another corpus: {difference}; ask for that, or name another folder")
         return
     if foreign := sorted(path.name for path in folder.iterdir() if not path.name.startswith(".")):

@@ -167,7 +167,7 @@ def test_a_numpy_number_counts_as_the_number_it_is():
     assert (type(value), value) == (float, 1.0)
 
 
-@pytest.mark.parametrize("given", [math.nan, math.inf, None, "much"])
+@pytest.mark.parametrize("given", [math.nan, math.inf, None, "much", "1"])
 def test_what_is_no_finite_number_is_named(given):
     with pytest.raises(ConfigError, match=r"component 'mine' gave .* at step 0 of scenario 0"):
         Reward([("mine", 1.0, Gives(given))])(moment())

@@ -44,3 +44,8 @@ def test_a_fact_may_hold_characters_that_mean_something_to_a_pattern():
 
 def test_without_facts_nothing_is_left_out():
     assert key_fact_share("anything", ()) == 1.0
+
+
+def test_key_facts_of_a_language_without_spaces_match_anywhere():
+    """A reference translation states all of its own facts."""
+    assert key_fact_share("我的哥哥想要两个苹果。", ("哥哥", "三个|两个", "梨")) == 2 / 3

@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
-from trainers.run_folder import check_out, set_earlier_aside
+import pytest
+
+from envs.errors import ConfigError
+from trainers.run_folder import CONFIG, check_run_folder, set_earlier_aside
 
 
 def files(folder: Path) -> dict[str, str]:
@@ -24,5 +27,16 @@ def test_earlier_runs_are_kept_and_other_files_stay(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_does_not_exist_yet_can_be_written_and_is_not_created(tmp_path: Path) -> None:
-    check_out(tmp_path / "a" / "b")
+    check_run_folder(tmp_path / "a" / "b")
     assert not (tmp_path / "a").exists()
+
+
+def test_a_folder_of_somebody_elses_is_refused(tmp_path: Path) -> None:
+    check_run_folder(tmp_path)
+    (tmp_path / "policy").mkdir()
+    with pytest.raises(ConfigError, match=r"holds 'policy' and no config\.yaml of a run; name a new"):
+        check_run_folder(tmp_path)
+    (tmp_path / CONFIG).write_text("seed: 0")
+    check_run_folder(tmp_path)
+    set_earlier_aside(tmp_path)
+    check_run_folder(tmp_path)
