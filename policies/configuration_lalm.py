@@ -7,9 +7,24 @@ from transformers import PretrainedConfig
 from transformers.models.qwen2 import Qwen2Config
 
 from envs.errors import ConfigError
+from policies.features import CHUNK_FRAMES, Normalisation
 from policies.token_layout import TokenLayout
 
 FORMAT_VERSION = 1
+
+
+def check_window(layout: TokenLayout, max_reply_tokens: int) -> None:
+    """Check that what is heard under the longest reply fits into the window.
+
+    Raises:
+        ConfigError: when it does not.
+    """
+    longest = layout.reply_chunks(max_reply_tokens)
+    if layout.window_chunks < longest + 1:
+        raise ConfigError(
+            f"model.window_chunks is {layout.window_chunks}, expected at least {longest + 1}: a reply of"
+            f" {max_reply_tokens} tokens lasts {longest} chunks at {layout.tokens_per_chunk} tokens a chunk"
+        )
 
 
 class LALMConfig(PretrainedConfig):
@@ -18,7 +33,10 @@ class LALMConfig(PretrainedConfig):
     Attributes:
         text_config: The causal language model, a `Qwen2Config` as a dict.
         layout: The token layout, a `TokenLayout` as a dict.
-        encoder_channels: Channels of the chunk encoder's four convolutions.
+        backbone: Which parts it is put together from, a key of `policies.backbones.BACKBONES`.
+        encoder_channels: Channels of the chunk encoder's four convolutions (`compact`).
+        audio_config: The audio tower, a `Qwen2_5OmniAudioEncoderConfig` as a dict (`qwen2.5-omni`).
+        normalisation: Of the features, as `policies.features.WhisperLogMel` has it (`qwen2.5-omni`).
         max_reply_tokens: A reply is ended after this many tokens.
     """
 
@@ -31,6 +49,9 @@ class LALMConfig(PretrainedConfig):
         encoder_channels: tuple[int, ...] = (16, 32, 64, 128),
         max_reply_tokens: int = 32,
         format_version: int = FORMAT_VERSION,
+        backbone: str = "compact",
+        audio_config: dict[str, Any] | None = None,
+        normalisation: Normalisation = "fixed",
         **kwargs: Any,
     ) -> None:
         self.text_config = text_config or {}
@@ -38,6 +59,9 @@ class LALMConfig(PretrainedConfig):
         self.encoder_channels = tuple(encoder_channels)
         self.max_reply_tokens = max_reply_tokens
         self.format_version = format_version
+        self.backbone = backbone
+        self.audio_config = audio_config or {}
+        self.normalisation = normalisation
         super().__init__(**kwargs)
 
     @property
@@ -63,12 +87,7 @@ class LALMConfig(PretrainedConfig):
         Raises:
             ConfigError: when the window is shorter than the longest reply: what is heard meanwhile has to fit into it.
         """
-        longest = layout.reply_chunks(max_reply_tokens)
-        if layout.window_chunks < longest + 1:
-            raise ConfigError(
-                f"model.window_chunks is {layout.window_chunks}, expected at least {longest + 1}: a reply of"
-                f" {max_reply_tokens} tokens lasts {longest} chunks at {layout.tokens_per_chunk} tokens a chunk"
-            )
+        check_window(layout, max_reply_tokens)
         text = Qwen2Config(
             vocab_size=vocab_size,
             hidden_size=hidden_size,
@@ -84,4 +103,37 @@ class LALMConfig(PretrainedConfig):
             layout=asdict(layout),
             encoder_channels=encoder_channels,
             max_reply_tokens=max_reply_tokens,
+        )
+
+    @classmethod
+    def qwen_omni(
+        cls,
+        layout: TokenLayout,
+        text_config: Qwen2Config,
+        audio_config: PretrainedConfig,
+        *,
+        normalisation: Normalisation = "fixed",
+        max_reply_tokens: int = 64,
+    ) -> "LALMConfig":
+        """Return the shape of the `qwen2.5-omni` backbone around a language model and an audio tower.
+
+        Args:
+            layout: The token layout; ten audio tokens a chunk.
+            text_config: The language model.
+            audio_config: The audio tower, a `Qwen2_5OmniAudioEncoderConfig`; its windows become chunks.
+            normalisation: Of the features.
+            max_reply_tokens: A reply is ended after this many tokens.
+
+        Raises:
+            ConfigError: when the window is shorter than the longest reply.
+        """
+        check_window(layout, max_reply_tokens)
+        return cls(
+            text_config=text_config.to_dict(),
+            layout=asdict(layout),
+            max_reply_tokens=max_reply_tokens,
+            backbone="qwen2.5-omni",
+            audio_config={**audio_config.to_dict(), "n_window": CHUNK_FRAMES // 2},  # a window is two of its n_window
+            normalisation=normalisation,
+            tie_word_embeddings=text_config.tie_word_embeddings,
         )

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from envs.errors import PolicyError
 from envs.scenario import Audio
-from policies.features import LogMel
 from policies.kv_slots import KVSlots
 from policies.modeling_lalm import LALM
 from policies.session import Decision, Sampling, Session, StepEvent
@@ -27,7 +26,7 @@ class Engine:
     def __init__(self, model: LALM, num_slots: int = 1) -> None:
         self.model = model.eval()
         self.layout = model.layout
-        self.log_mel = LogMel()
+        self.features = model.make_features()
         self.memory = KVSlots(model, num_slots)
         self.sessions: dict[int, Session] = {}
         self._free = list(range(num_slots))[::-1]
@@ -44,7 +43,7 @@ class Engine:
                 f"the engine's {len(self.sessions)} slots are all taken; close a session or ask for more slots"
             )
         sampling = sampling or Sampling(threshold=0.5)
-        session = Session.fresh(self._next_id, self._free.pop(), self.layout, sampling)
+        session = Session.fresh(self._next_id, self._free.pop(), self.layout, sampling, self.features.context_samples)
         self.memory.clear(session.slot)
         self.sessions[session.id] = session
         self._next_id += 1
@@ -52,8 +51,7 @@ class Engine:
 
     def push(self, session: int, samples: Audio) -> None:
         """Hand over samples of a session: float32 [n] in [-1, 1], any n."""
-        state = self.sessions[session]
-        state.samples = np.concatenate((state.samples, np.asarray(samples, np.float32)))
+        self.sessions[session].audio.push(samples)
 
     def close(self, session: int) -> None:
         """End a session and free its slot."""
@@ -95,7 +93,9 @@ class Engine:
             owners += [session] * len(taken)
         if not windows:
             return []
-        for owner, embedding in zip(owners, self.model.encode(self.log_mel(torch.stack(windows))), strict=True):
+        samples = torch.stack(windows).to(self.model.device)
+        features = self.features(samples, [owner.audio for owner in owners])
+        for owner, embedding in zip(owners, self.model.encode(features), strict=True):
             owner.queue.append(embedding)
             owner.last_embedding = embedding
         return list({s.id: s for s in owners}.values())
@@ -167,7 +167,7 @@ class Engine:
             return self.layout.end
         if session.sampling.temperature == 0:
             return int(log_probs.argmax())
-        p = (log_probs.double() / session.sampling.temperature).softmax(-1).numpy()
+        p = (log_probs.double() / session.sampling.temperature).softmax(-1).cpu().numpy()
         return int(session.rng.choice(len(p), p=p))
 
     def _say(self, session: Session, token: int) -> None:

@@ -32,7 +32,7 @@ class SlotBatch:
 
 
 class KVSlots(Cache):
-    """Keys and values of all sessions: per layer float32 [slots, heads, columns, D]."""
+    """Keys and values of all sessions: per layer [slots, heads, columns, D], in the model's type, on its device."""
 
     def __init__(self, model: LALM, num_slots: int) -> None:
         config, layout = model.text_model.config, model.layout
@@ -41,28 +41,29 @@ class KVSlots(Cache):
         self.prefix = len(layout.prefix)
         self.ring = (layout.window_chunks + longest_run) * per_chunk + model.config.max_reply_tokens
         self.trash = self.prefix + self.ring
-        head_dim = config.hidden_size // config.num_attention_heads
-        shape = (num_slots, config.num_key_value_heads, self.trash + 1, head_dim)
-        self.keys = [torch.zeros(shape) for _ in range(config.num_hidden_layers)]
-        self.values = [torch.zeros(shape) for _ in range(config.num_hidden_layers)]
-        self.position = torch.full((num_slots, self.trash + 1), _EMPTY)
-        self.chunk = torch.zeros((num_slots, self.trash + 1), dtype=torch.int64)
-        self.written = [0] * num_slots  # stream tokens ever written
         self.rotary: ExactRotaryEmbedding = model.text_model.rotary_emb
+        self.device = model.device
+        shape = (num_slots, config.num_key_value_heads, self.trash + 1, self.rotary.head_dim)
+        kind = {"dtype": model.dtype, "device": self.device}
+        self.keys = [torch.zeros(shape, **kind) for _ in range(config.num_hidden_layers)]
+        self.values = [torch.zeros(shape, **kind) for _ in range(config.num_hidden_layers)]
+        self.position = torch.full((num_slots, self.trash + 1), _EMPTY, device=self.device)
+        self.chunk = torch.zeros((num_slots, self.trash + 1), dtype=torch.int64, device=self.device)
+        self.written = [0] * num_slots  # stream tokens ever written
         self.batch: SlotBatch | None = None
         self._fill_prefix(model)
 
     def _fill_prefix(self, model: LALM) -> None:
         """Compute the prefix once at position 0; it is the same for every session."""
-        ids = torch.tensor([model.layout.prefix])
+        ids = torch.tensor([model.layout.prefix], device=self.device)
         size = self.prefix
-        mask = torch.ones(size, size, dtype=torch.bool).tril()[None, None]
-        position = torch.arange(size).unsqueeze(0)
-        self.batch = SlotBatch(torch.tensor([0]), torch.arange(size).unsqueeze(0), size)
+        mask = torch.ones(size, size, dtype=torch.bool, device=self.device).tril()[None, None]
+        position = torch.arange(size, device=self.device).unsqueeze(0)
+        self.batch = SlotBatch(torch.zeros_like(position[0, :1]), position, size)
         sequence = SequenceBatch(ids, torch.full_like(ids, NO_AUDIO), position, mask)
         with torch.no_grad():
             model.hidden_states(sequence, torch.empty(0), self)
-        self.prefix_keys = [k[0, :, :size].clone() for k in self.keys]  # at positions 0..P-1
+        self.prefix_keys = [k[0, :, :size].to(torch.float32, copy=True) for k in self.keys]  # at positions 0..P-1
         for layer in range(len(self.keys)):
             self.keys[layer][:, :, :size] = self.keys[layer][:1, :, :size]
             self.values[layer][:, :, :size] = self.values[layer][:1, :, :size]
@@ -78,7 +79,7 @@ class KVSlots(Cache):
 
     def move_prefix(self, slot: int, position: int) -> None:
         """Put the prefix of a slot just before its window: rotary position of its first token."""
-        cos, sin = self.rotary(self.keys[0], torch.tensor([position]))
+        cos, sin = self.rotary(self.prefix_keys[0], torch.tensor([position], device=self.device))
         for layer, keys in enumerate(self.prefix_keys):
             self.keys[layer][slot, :, : self.prefix] = rotate(keys, cos, sin)
 
@@ -93,14 +94,14 @@ class KVSlots(Cache):
         length = max(len(p) for p in pieces)
 
         def padded(rows: list[list[int]], fill: int) -> Tensor:
-            return torch.tensor([row + [fill] * (length - len(row)) for row in rows])
+            return torch.tensor([row + [fill] * (length - len(row)) for row in rows], device=self.device)
 
         columns = []
         for slot, piece in zip(slots, pieces, strict=True):
             first = self.written[slot]
             columns.append([self.prefix + (first + i) % self.ring for i in range(len(piece))])
             self.written[slot] = first + len(piece)
-        index = torch.tensor(slots)
+        index = torch.tensor(slots, device=self.device)
         destination = padded(columns, self.trash)
         position, chunk = padded([p.position for p in pieces], 0), padded([p.chunk for p in pieces], 0)
         rows = index.unsqueeze(1)

@@ -9,38 +9,10 @@ from torch import Tensor, nn
 from transformers import Cache, PreTrainedModel
 from transformers.models.qwen2 import Qwen2Config, Qwen2Model
 
+from policies.backbones import find_backbone
 from policies.configuration_lalm import LALMConfig
-from policies.features import CHUNK_FRAMES, CONTEXT_FRAMES, N_MELS
+from policies.features import ChunkFeatures
 from policies.token_layout import NO_AUDIO
-
-
-class ChunkEncoder(nn.Module):
-    """Four strided convolutions over one chunk's log-mel window, then N frames of features.
-
-    A chunk is encoded from its own frames and a fixed context of the past, so encoding chunks one by one and all
-    at once is the same computation.
-    """
-
-    def __init__(self, channels: tuple[int, ...], num_embeddings: int) -> None:
-        super().__init__()
-        blocks: list[nn.Module] = []
-        previous = 1
-        for i, width in enumerate(channels):
-            stride = (2, 2) if i < 3 else (1, 2)  # (time, mel): 48 x 64 -> 6 x 4
-            blocks += [nn.Conv2d(previous, width, 5 if i == 0 else 3, stride, 2 if i == 0 else 1, bias=False)]
-            blocks += [nn.BatchNorm2d(width), nn.GELU()]
-            previous = width
-        self.convolutions = nn.Sequential(*blocks)
-        self.frames = (CONTEXT_FRAMES + CHUNK_FRAMES) // 8
-        if self.frames % num_embeddings:
-            raise ValueError(f"audio_tokens_per_chunk must divide {self.frames}, got {num_embeddings}")
-        self.num_embeddings = num_embeddings
-        self.output_size = channels[-1] * (N_MELS // 16) * self.frames // num_embeddings
-
-    def forward(self, log_mel: Tensor) -> Tensor:
-        """Encode chunks: float32 [M, 48, 64] -> [M, N, output_size]."""
-        x = self.convolutions(log_mel.unsqueeze(1))  # [M, C, 6, 4]
-        return x.permute(0, 2, 1, 3).reshape(len(log_mel), self.num_embeddings, -1)
 
 
 class ExactRotaryEmbedding(nn.Module):
@@ -79,16 +51,15 @@ class LALM(PreTrainedModel):
     base_model_prefix = "text_model"
     _tied_weights_keys: ClassVar = {"lm_head.weight": "text_model.embed_tokens.weight"}
     _supports_sdpa = True
+    supports_gradient_checkpointing = True
 
     def __init__(self, config: LALMConfig) -> None:
         super().__init__(config)
         layout = config.token_layout
         text_config = Qwen2Config(**config.text_config)
-        self.encoder = ChunkEncoder(config.encoder_channels, layout.audio_tokens_per_chunk)
-        self.projector = nn.Sequential(
-            nn.Linear(self.encoder.output_size, text_config.hidden_size),
-            nn.LayerNorm(text_config.hidden_size),
-        )
+        backbone = find_backbone(config.backbone)
+        self.encoder = backbone.encoder(config)
+        self.projector = backbone.projector(self.encoder.output_size, text_config)
         self.text_model = Qwen2Model(text_config)
         self.text_model.rotary_emb = ExactRotaryEmbedding(text_config)
         self.lm_head = nn.Linear(text_config.hidden_size, text_config.vocab_size, bias=False)
@@ -112,9 +83,16 @@ class LALM(PreTrainedModel):
         """Return the head."""
         return self.lm_head
 
-    def encode(self, log_mel: Tensor) -> Tensor:
-        """Return audio embeddings: float32 [M, 48, 64] -> [M, N, hidden]."""
-        return self.projector(self.encoder(log_mel))
+    def make_features(self) -> ChunkFeatures:
+        """Return what turns samples into features for `encode`, on the model's device, in float32.
+
+        No part of the model: `from_pretrained` would leave its tensors uninitialised.
+        """
+        return find_backbone(self.config.backbone).features(self.config).to(self.device)
+
+    def encode(self, features: Tensor) -> Tensor:
+        """Return audio embeddings: float32 [M, frames, n_mels] -> [M, N, hidden]."""
+        return self.projector(self.encoder(features.to(self.dtype)))
 
     def hidden_states(
         self, batch: SequenceBatch, audio_embeddings: Tensor, past_key_values: Cache | None = None
@@ -145,7 +123,7 @@ class LALM(PreTrainedModel):
     def content_log_probs(self, hidden: Tensor) -> Tensor:
         """Return log-probabilities over what can be spoken (text and the end token): [..., vocab]."""
         silenced = torch.tensor(self.layout.not_speakable, device=hidden.device)
-        return F.log_softmax(self.lm_head(hidden).index_fill(-1, silenced, -torch.inf), dim=-1)
+        return F.log_softmax(self.lm_head(hidden).float().index_fill(-1, silenced, -torch.inf), dim=-1)
 
     def decision_log_probs(self, hidden: Tensor) -> Tensor:
         """Return log-probabilities of (silent, response), the policy's binary decision: [..., 2].
@@ -153,6 +131,7 @@ class LALM(PreTrainedModel):
         The log-odds of the two control tokens, and what `decision_head` adds to them: it is zero until the threshold
         is found and timing is reinforced. 0.5 is where the policy speaks.
         """
-        weight = self.lm_head.weight[self.layout.response] - self.lm_head.weight[self.layout.silent]
-        odds = hidden @ weight + self.decision_head(hidden).squeeze(-1)
+        hidden, head = hidden.float(), self.decision_head  # bfloat16 would leave three digits of the odds
+        weight = self.lm_head.weight[self.layout.response].float() - self.lm_head.weight[self.layout.silent].float()
+        odds = hidden @ weight + F.linear(hidden, head.weight.float(), head.bias.float()).squeeze(-1)
         return torch.stack((F.logsigmoid(-odds), F.logsigmoid(odds)), dim=-1)

@@ -5,12 +5,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from envs.clock import CHUNK_SAMPLES, chunk_end_s
-from envs.scenario import Audio
-from policies.features import CONTEXT_SAMPLES
+from envs.clock import chunk_end_s
+from policies.features import FeatureStream
 from policies.token_layout import StreamLayout, TokenLayout
 
 Decision = Literal["silent", "response", "speaking"]
@@ -60,8 +58,7 @@ class Session:
     stream: StreamLayout
     sampling: Sampling
     rng: np.random.Generator
-    tail: Audio = field(default_factory=lambda: np.zeros(CONTEXT_SAMPLES, np.float32))  # the overlap
-    samples: Audio = field(default_factory=lambda: np.zeros(0, np.float32))  # not yet encoded
+    audio: FeatureStream  # what was heard and is not yet encoded
     queue: deque[Tensor] = field(default_factory=deque)  # encoded chunks [N, hidden], not yet drained
     last_embedding: Tensor | None = None
     hidden: Tensor | None = None  # at the position that predicts the next token
@@ -69,17 +66,13 @@ class Session:
     reply: list[int] | None = None  # tokens of the reply being said; None while silent
 
     @classmethod
-    def fresh(cls, id: int, slot: int, layout: TokenLayout, sampling: Sampling) -> "Session":
+    def fresh(cls, id: int, slot: int, layout: TokenLayout, sampling: Sampling, context_samples: int) -> "Session":
         """Return the state before the first sample."""
-        return cls(id, slot, StreamLayout(layout), sampling, np.random.default_rng(sampling.seed))
+        rng = np.random.default_rng(sampling.seed)
+        return cls(id, slot, StreamLayout(layout), sampling, rng, FeatureStream(context_samples))
 
     def take_windows(self) -> list[Tensor]:
-        """Take all complete chunks off the samples: each float32 [CONTEXT_SAMPLES + 6400]."""
-        windows = []
-        while len(self.samples) >= CHUNK_SAMPLES:
-            window = np.concatenate((self.tail, self.samples[:CHUNK_SAMPLES]))
-            self.samples = self.samples[CHUNK_SAMPLES:]
-            self.tail = window[-CONTEXT_SAMPLES:]
-            windows.append(torch.from_numpy(window))
+        """Take all complete chunks that are not yet encoded: each float32 [context_samples + 6400]."""
+        windows = self.audio.take()
         self.chunks_heard += len(windows)
         return windows

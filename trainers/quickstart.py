@@ -220,7 +220,7 @@ def _supervise(run: Run) -> tuple[LALM, ReplyTokenizer]:
     with run.phase("compose training streams"):
         wanted = seeds(TRAIN_SEEDS, config.seed, config.scenes.train_count)
         streams = compose_all(run.scenarios(), wanted, config.scenes.workers)
-        maker = SampleMaker(tokenizer, layout, config.supervised.early_share)
+        maker = SampleMaker(tokenizer, layout, model.make_features(), config.supervised.early_share)
         samples: dict[str, list[StreamSample]] = {"streams": [], "sounds": []}
         with one_thread():
             for scenario in tqdm(streams, total=len(wanted), unit="stream"):

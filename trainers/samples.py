@@ -10,7 +10,7 @@ from torch import Tensor
 
 from envs.clock import CHUNK_S, chunk_end_s, due_chunk
 from envs.scenario import Event, Scenario, TimelineEntry
-from policies.features import LogMel, chunk_windows
+from policies.features import ChunkFeatures
 from policies.modeling_lalm import SequenceBatch
 from policies.sequences import StreamSequence, Turn, collate, lay_out
 from policies.token_layout import TokenLayout
@@ -25,7 +25,7 @@ _LEAST_CHUNKS = 4  # what is left of them at the least
 class StreamSample:
     """What one supervised sample is made of: a stream, or a single sound of it as an offline turn."""
 
-    log_mel: Tensor  # float16 [T, 48, 64]
+    log_mel: Tensor  # float16 [T, frames, n_mels]
     sequence: StreamSequence
     label: str = ""  # of a single sound
     heard: tuple[str, ...] = ()  # label of the sound that is on at each decision of a stream; blank: none
@@ -35,7 +35,7 @@ class StreamSample:
 class SampleBatch:
     """Samples as the losses want them."""
 
-    log_mel: Tensor  # float32 [sum of T, 48, 64]
+    log_mel: Tensor  # float32 [sum of T, frames, n_mels]
     num_chunks: list[int]  # T of each sample
     labels: list[str]
     heard: list[str]  # of all decisions, stream after stream
@@ -91,14 +91,15 @@ def sound_at(scenario: Scenario, chunk: int) -> str:
 class SampleMaker:
     """Makes the samples of scenarios; features are computed once, single sounds are views of their stream's."""
 
-    def __init__(self, tokenizer: ReplyTokenizer, layout: TokenLayout, early_share: float = 0.0) -> None:
-        self.tokenizer, self.layout, self.early_share = tokenizer, layout, early_share
-        self.log_mel = LogMel()
+    def __init__(
+        self, tokenizer: ReplyTokenizer, layout: TokenLayout, features: ChunkFeatures, early_share: float = 0.0
+    ) -> None:
+        self.tokenizer, self.layout, self.features, self.early_share = tokenizer, layout, features, early_share
 
     def stream(self, scenario: Scenario) -> StreamSample:
         """Return the scenario as an agent would live it that follows its timeline."""
         with torch.no_grad():
-            features = self.log_mel(chunk_windows(torch.from_numpy(scenario.audio))).half()
+            features = self.features.whole(torch.from_numpy(scenario.audio)).half()
         timeline = hurried(scenario, self.early_share)
         turns = timeline_turns(timeline, scenario.num_chunks, self.tokenizer, self.layout)
         heard = tuple(sound_at(scenario, turn.chunk) for turn in turns)
@@ -132,11 +133,11 @@ def augment(log_mel: Tensor, generator: torch.Generator) -> Tensor:
     """Vary what a microphone and a room would: level, colouring, and a missing band (SpecAugment).
 
     Args:
-        log_mel: float32 [T, 48, 64] of one stream; the same change is made to all its chunks.
+        log_mel: float32 [T, frames, n_mels] of one stream; the same change is made to all its chunks.
         generator: The source of randomness.
 
     Returns:
-        float32 [T, 48, 64].
+        float32 [T, frames, n_mels].
     """
     bins = log_mel.shape[-1]
     level = torch.empty(1).uniform_(-0.4, 0.4, generator=generator)

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from transformers.models.qwen2 import Qwen2Config
+from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5OmniAudioEncoderConfig
 
 from policies.configuration_lalm import LALMConfig
 from policies.modeling_lalm import LALM
@@ -10,16 +12,31 @@ from policies.tokenizer import ReplyTokenizer, train_tokenizer
 
 REPLIES = ["I hear glass breaking. Watch out for the shards.", "A smoke alarm is beeping. Look for smoke."]
 
+TINY_TEXT = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 64,
+}
+TINY_TOWER = {
+    "d_model": 24,
+    "encoder_layers": 2,
+    "encoder_attention_heads": 2,
+    "encoder_ffn_dim": 48,
+    "output_dim": TINY_TEXT["hidden_size"],
+}
+ROPE = {"rope_type": "default", "rope_theta": 1_000_000.0}
+
 
 @pytest.fixture(scope="session")
 def tokenizer() -> ReplyTokenizer:
     return train_tokenizer(REPLIES, 300)
 
 
-def tiny_model(tokenizer: ReplyTokenizer, window_chunks: int = 64, seed: int = 0) -> LALM:
-    torch.manual_seed(seed)
+def tiny_compact(tokenizer: ReplyTokenizer, window_chunks: int) -> LALMConfig:
     layout = tokenizer.layout(audio_tokens_per_chunk=2, tokens_per_chunk=3, window_chunks=window_chunks)
-    config = LALMConfig.compact(
+    return LALMConfig.compact(
         layout,
         tokenizer.vocab_size,
         hidden_size=32,
@@ -29,7 +46,21 @@ def tiny_model(tokenizer: ReplyTokenizer, window_chunks: int = 64, seed: int = 0
         encoder_channels=(8, 8, 16, 16),
         max_reply_tokens=8,
     )
-    model = LALM(config)
+
+
+def tiny_omni(tokenizer: ReplyTokenizer, window_chunks: int) -> LALMConfig:
+    layout = tokenizer.layout(audio_tokens_per_chunk=10, tokens_per_chunk=3, window_chunks=window_chunks)
+    text_config = Qwen2Config(vocab_size=tokenizer.vocab_size, **TINY_TEXT, rope_parameters=ROPE)
+    audio_config = Qwen2_5OmniAudioEncoderConfig(**TINY_TOWER)
+    return LALMConfig.qwen_omni(layout, text_config, audio_config, normalisation="running", max_reply_tokens=8)
+
+
+TINY = {"compact": tiny_compact, "qwen2.5-omni": tiny_omni}
+
+
+def tiny_model(tokenizer: ReplyTokenizer, window_chunks: int = 64, seed: int = 0, backbone: str = "compact") -> LALM:
+    torch.manual_seed(seed)
+    model = LALM(TINY[backbone](tokenizer, window_chunks))
     for parameter in model.parameters():  # sharper than at birth, so that decisions and tokens vary
         if parameter.dim() > 1:
             parameter.data.mul_(3.0)

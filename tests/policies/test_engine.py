@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from envs.errors import PolicyError
+from policies.backbones import BACKBONES
 from policies.engine import Engine
-from policies.features import LogMel, chunk_windows
 from policies.modeling_lalm import LALM
 from policies.sequences import Turn, collate, lay_out
 from policies.session import Sampling, StepEvent
@@ -45,16 +45,23 @@ def turns_of(events: list[StepEvent]) -> list[Turn]:
     return turns
 
 
+both_backbones = pytest.mark.parametrize("backbone", list(BACKBONES))
+
+
+@both_backbones
 @pytest.mark.parametrize("window_chunks", [64, 6], ids=["whole stream", "with eviction"])
-def test_engine_log_probabilities_equal_the_training_forwards(tokenizer: ReplyTokenizer, window_chunks: int) -> None:
-    model = tiny_model(tokenizer, window_chunks)
+def test_engine_log_probabilities_equal_the_training_forwards(
+    tokenizer: ReplyTokenizer, window_chunks: int, backbone: str
+) -> None:
+    model = tiny_model(tokenizer, window_chunks, backbone=backbone)
     for seed, events in play(model, [1, 2, 3]).items():
         turns = turns_of(events)
         assert any(turn.reply for turn in turns), "the test must see replies"
         sequence = lay_out(model.layout, turns)
         with torch.no_grad():
-            audio = model.encode(LogMel()(chunk_windows(torch.from_numpy(noise(seed, CHUNKS))))).flatten(0, 1)
-            hidden = model.hidden_states(collate([sequence], [CHUNKS], 2), audio)[0]
+            audio = model.encode(model.make_features().whole(torch.from_numpy(noise(seed, CHUNKS)))).flatten(0, 1)
+            batch = collate([sequence], [CHUNKS], model.layout.audio_tokens_per_chunk)
+            hidden = model.hidden_states(batch, audio)[0]
             decisions = model.decision_log_probs(hidden[[i - 1 for i in sequence.decisions]])
             contents = model.content_log_probs(hidden[[i - 1 for i in sequence.contents]])
         took = [int(turn.reply is not None) for turn in turns]
@@ -65,8 +72,9 @@ def test_engine_log_probabilities_equal_the_training_forwards(tokenizer: ReplyTo
         np.testing.assert_allclose(contents[range(len(tokens)), tokens], engine_contents, atol=1e-4)
 
 
-def test_sessions_in_a_batch_equal_sessions_alone(tokenizer: ReplyTokenizer) -> None:
-    model = tiny_model(tokenizer, 6)
+@both_backbones
+def test_sessions_in_a_batch_equal_sessions_alone(tokenizer: ReplyTokenizer, backbone: str) -> None:
+    model = tiny_model(tokenizer, 6, backbone=backbone)
     together = play(model, [1, 2, 3], late={2: 4})
     for seed in (1, 2, 3):
         for mine, alone in zip(together[seed], play(model, [seed])[seed], strict=True):

@@ -13,6 +13,7 @@ from envs.foley import Foley
 from envs.proactive import ProactiveScenarios
 from envs.rewards import Moment, Reward
 from envs.trace import Reply, StepRecord, Trace
+from policies.features import LogMel
 from policies.sequences import Turn
 from policies.session import StepEvent
 from tests.policies.conftest import REPLIES, tiny_model
@@ -148,7 +149,7 @@ def test_hurried_replies_come_between_ready_and_the_sounds_end(tokenizer) -> Non
 
 def test_dual_loss_learns_one_batch(tokenizer) -> None:
     model = tiny_model(tokenizer).train()
-    maker = SampleMaker(tokenizer, model.layout)
+    maker = SampleMaker(tokenizer, model.layout, LogMel())
     batch = Collator(model.layout, 0, augmented=False)([maker.stream(SHORT(seed)) for seed in range(4)])["batch"]
     loss = DualLoss(model, stream_weight=1.0)
     optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
@@ -167,7 +168,7 @@ def test_the_dual_loss_is_the_sum_that_the_paper_writes(tokenizer) -> None:
     """By hand from the logits: L_lm over reply tokens plus lambda times L_stream over control tokens."""
     model = tiny_model(tokenizer)
     scenario = next(s for s in map(SHORT, range(9)) if s.cues)
-    sample = SampleMaker(tokenizer, model.layout).stream(scenario)
+    sample = SampleMaker(tokenizer, model.layout, LogMel()).stream(scenario)
     batch = Collator(model.layout, 0, augmented=False)([sample])["batch"]
     with torch.no_grad():
         hidden = model.hidden_states(batch.tokens, model.encode(batch.log_mel).flatten(0, 1))[0]
@@ -184,7 +185,10 @@ def test_the_dual_loss_is_the_sum_that_the_paper_writes(tokenizer) -> None:
 def test_sounds_are_cut_where_they_stand(tokenizer) -> None:
     """An offline turn hears the chunks of its sound and no others, and says its reply or its caption."""
     layout = tiny_model(tokenizer).layout
-    maker, scenario = SampleMaker(tokenizer, layout), next(s for s in map(SHORT, range(64)) if len(s.cues) > 1)
+    maker, scenario = (
+        SampleMaker(tokenizer, layout, LogMel()),
+        next(s for s in map(SHORT, range(64)) if len(s.cues) > 1),
+    )
     stream = maker.stream(scenario)
     foreground = [e for e in scenario.events if e.role == "foreground"]
     sounds = maker.sounds(scenario, stream)
@@ -205,7 +209,7 @@ def test_the_sound_that_is_on_is_named_at_each_decision(tokenizer) -> None:
     """What is named is a foreground sound of the chunk; names stand in the order of the decisions."""
     layout = tiny_model(tokenizer).layout
     scenario = next(s for s in map(SHORT, range(64)) if len(s.cues) > 1)
-    stream = SampleMaker(tokenizer, layout).stream(scenario)
+    stream = SampleMaker(tokenizer, layout, LogMel()).stream(scenario)
     turns = timeline_turns(scenario.timeline, scenario.num_chunks, tokenizer, layout)
     assert len(stream.heard) == len(stream.sequence.decisions) == len(turns)
     foreground = [e for e in scenario.events if e.role == "foreground"]
@@ -222,7 +226,7 @@ def test_the_sound_that_is_on_is_named_at_each_decision(tokenizer) -> None:
 def test_a_stage_learns_and_changes_only_what_it_trains(stage, tokenizer, tmp_path: Path) -> None:
     model = tiny_model(tokenizer)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    maker = SampleMaker(tokenizer, model.layout)
+    maker = SampleMaker(tokenizer, model.layout, LogMel())
     scenarios = [SHORT(seed) for seed in range(8)]
     streams = [maker.stream(scenario) for scenario in scenarios]
     sounds = [sound for s, own in zip(scenarios, streams, strict=True) for sound in maker.sounds(s, own)]
