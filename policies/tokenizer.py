@@ -1,11 +1,12 @@
-"""The compact policy's tokenizer: byte-level BPE, trained on the replies of the corpus, saved with the policy."""
+"""A policy's tokenizer, saved with it: trained on replies, or a pretrained one with control tokens."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from envs.errors import PolicyError
 from policies.token_layout import SPECIAL_TOKENS, TokenLayout
 
 
@@ -24,6 +25,22 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> "ReplyTokenizer":
         ),
     )
     return ReplyTokenizer(PreTrainedTokenizerFast(tokenizer_object=bpe, pad_token="<pad>", eos_token="<end>"))
+
+
+def with_control_tokens(tokenizer: PreTrainedTokenizerBase) -> "ReplyTokenizer":
+    """Return a copy of a pretrained tokenizer that has the special tokens of the layout after its own ids.
+
+    Raises:
+        PolicyError: when its ids are not 0, 1, 2, ... or it has one of those tokens already.
+    """
+    if set(tokenizer.get_vocab().values()) != set(range(len(tokenizer))):
+        raise PolicyError(f"the tokenizer has {len(tokenizer)} ids that are not 0 to {len(tokenizer) - 1}")
+    taken = sorted(tokenizer.get_vocab().keys() & set(SPECIAL_TOKENS))
+    if taken:
+        raise PolicyError(f"the tokenizer has control tokens already: {', '.join(taken)}")
+    core = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    core.add_special_tokens(list(SPECIAL_TOKENS))
+    return ReplyTokenizer(PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<pad>", eos_token="<end>"))
 
 
 class ReplyTokenizer:
@@ -55,7 +72,7 @@ class ReplyTokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of `ids`; special tokens, the end token among them, and padding give no text."""
         kept = [int(i) for i in ids if 0 <= i < self.vocab_size and int(i) not in self._special]
-        return str(self.hf.decode(kept))
+        return str(self.hf.decode(kept, skip_special_tokens=True))  # a pretrained one has some of its own
 
     def layout(self, *, audio_tokens_per_chunk: int, tokens_per_chunk: int, window_chunks: int) -> TokenLayout:
         """Return the token layout over this tokenizer's ids."""

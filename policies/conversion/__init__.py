@@ -1,0 +1,1 @@
+"""Policies made of checkpoints that others trained."""
