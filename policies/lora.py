@@ -1,0 +1,51 @@
+"""Low-rank adapters on the language model, through the optional extra `lora` (peft)."""
+
+from types import ModuleType
+
+from envs.errors import PolicyError
+from policies.modeling_lalm import LALM
+
+_TARGETS = r"text_model\.layers\.\d+\.(self_attn|mlp)\.\w+_proj"
+
+
+def add_lora(model: LALM, rank: int, *, alpha: float | None = None, dropout: float = 0.0) -> LALM:
+    """Put adapters on the attention and MLP projections, in place; of the language model only they are trained then.
+
+    Args:
+        model: Computes the same as before until the adapters are trained.
+        rank: Of the adapters.
+        alpha: Their scale is `alpha / rank`; default: twice the rank.
+        dropout: On their input.
+
+    Raises:
+        PolicyError: when peft is not installed, or the rank is below 1.
+    """
+    if rank < 1:
+        raise PolicyError(f"the rank of adapters is {rank}, expected at least 1")
+    peft = _peft()
+    model.text_model.requires_grad_(False)
+    config = peft.LoraConfig(
+        r=rank, lora_alpha=2 * rank if alpha is None else alpha, lora_dropout=dropout, target_modules=_TARGETS
+    )
+    peft.inject_adapter_in_model(config, model)
+    return model
+
+
+def merge_lora(model: LALM) -> LALM:
+    """Add trained adapters into the weights they stand beside, in place: the model can be saved as any other."""
+    layers = {name: m for name, m in model.named_modules() if isinstance(m, _peft().tuners.lora.LoraLayer)}
+    for name, layer in layers.items():
+        layer.merge()
+        model.set_submodule(name, layer.get_base_layer())
+    if hasattr(model, "peft_config"):
+        del model.peft_config  # `save_pretrained` would write adapters
+        model._hf_peft_config_loaded = False
+    return model.requires_grad_(True)
+
+
+def _peft() -> ModuleType:
+    try:
+        import peft  # noqa: PLC0415 - optional
+    except ImportError as error:
+        raise PolicyError("adapters need peft: install soundflow[lora]") from error
+    return peft
