@@ -97,6 +97,12 @@ def _bench(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", action="store_true", help="print one JSON object")
 
 
+def _convert(command: argparse.ArgumentParser) -> None:
+    command.add_argument("layout", choices=["audio-interaction"], help="what kind of checkpoint it is")
+    command.add_argument("source", type=Path, help="its folder")
+    command.add_argument("out", type=Path, help="the policy folder to write")
+
+
 _COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "quickstart": ("train and judge an agent from scratch, in minutes", _quickstart),
     "compose": ("write a corpus of streams to disk, or go on with one", _compose),
@@ -104,6 +110,7 @@ _COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "listen": ("stream an audio file through a policy", _listen),
     "watch": ("show one episode: picture, sound, and what was said", _watch),
     "plan": ("plan scenes in words, and say which sounds were found for them", _plan),
+    "convert": ("make a policy of a checkpoint that others trained", _convert),
     "bench": ("measure how fast a part is, on this machine", _bench),
 }
 

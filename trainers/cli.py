@@ -119,6 +119,14 @@ def _plan(options: argparse.Namespace) -> None:
     show_plans(planner, _clips(options), seeds, sys.stdout, options.json)
 
 
+def _convert(options: argparse.Namespace) -> None:
+    _quiet_libraries()
+    from policies.conversion.audio_interaction import convert_audio_interaction  # noqa: PLC0415 - heavy
+
+    convert_audio_interaction(options.source, options.out)
+    print(f"policy: {options.out}")
+
+
 def _bench(options: argparse.Namespace) -> None:
     from envs.benchmark import bench_world  # noqa: PLC0415 - heavy
 
@@ -137,6 +145,7 @@ COMMANDS: dict[str, Command] = {
     "listen": _listen,
     "watch": _watch,
     "plan": _plan,
+    "convert": _convert,
     "bench": _bench,
 }
 

@@ -28,17 +28,29 @@ def assemble(config: LALMConfig, tensors: Mapping[str, Tensor], dtype: torch.dty
         expected = {name: tuple(tensor.shape) for name, tensor in LALM(config).state_dict().items()}
     zeros = {name: torch.zeros(shape) for name, shape in expected.items() if name.startswith("decision_head.")}
     tensors = {**zeros, **tensors}
-    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    both = [name for name in sorted(expected) if name in shapes and shapes[name] != expected[name]]
+    check_tensors(expected, tensors, source)
+    return LALM.from_pretrained(None, config=config, state_dict=tensors, dtype=dtype).eval()
+
+
+def check_tensors(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, Tensor], source: object) -> None:
+    """Check that tensors have the expected names and shapes.
+
+    Raises:
+        PolicyError: naming all that are missing, unexpected or of another shape.
+    """
+    both = sorted(expected.keys() & found.keys())
     wrong = {
-        "missing": sorted(expected.keys() - shapes.keys()),
-        "unexpected": sorted(shapes.keys() - expected.keys()),
-        "of another shape": [f"{name} {list(shapes[name])}, not {list(expected[name])}" for name in both],
+        "missing": sorted(expected.keys() - found.keys()),
+        "unexpected": sorted(found.keys() - expected.keys()),
+        "of another shape": [
+            f"{name} {list(found[name].shape)}, not {list(expected[name])}"
+            for name in both
+            if tuple(found[name].shape) != expected[name]
+        ],
     }
     if any(wrong.values()):
         parts = [f"{len(names)} {how}: {_some(names)}" for how, names in wrong.items() if names]
         raise PolicyError(f"{source}: tensors do not fit: {'; '.join(parts)}")
-    return LALM.from_pretrained(None, config=config, state_dict=tensors, dtype=dtype).eval()
 
 
 def _some(names: list[str]) -> str:
