@@ -5,60 +5,15 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.episode import RESPOND, TOKENS, WAIT
 from envs.errors import PolicyError, did_you_mean
+from envs.scenario import Scenario
 from envs.tokenizer import TextTokenizer
-from policies.base import Actions, Observations
-
-CANNED_REPLY = "I heard something. Please check."
-
-
-class CannedReplyPolicy:
-    """Decides by `wants_to_speak`, one override each, and says one canned reply, K tokens a chunk."""
-
-    def __init__(
-        self,
-        num_slots: int,
-        tokenizer: TextTokenizer,
-        tokens_per_chunk: int,
-        seed: int = 0,
-        text: str = CANNED_REPLY,
-    ) -> None:
-        self.num_slots, self.seed = num_slots, seed
-        ids = [*tokenizer.encode(text), tokenizer.end_id]
-        ids += [tokenizer.vocab_size] * (-len(ids) % tokens_per_chunk)
-        self.reply = np.array(ids, np.int64).reshape(-1, tokens_per_chunk)  # [chunks, K]
-        self.padding = np.full(tokens_per_chunk, tokenizer.vocab_size, np.int64)
-        self.said = np.full(num_slots, len(self.reply))  # rows said of the present reply
-
-    def reset(self, mask: NDArray[np.bool_]) -> None:
-        """Begin new streams where `mask` is True."""
-        self.said[mask] = len(self.reply)
-
-    def wants_to_speak(self, audio: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Decide from the newest chunks: float32 [B, 6400] -> bool [B]."""
-        raise NotImplementedError(f"{type(self).__name__} must say when it wants to speak")
-
-    def act(self, observations: Observations) -> Actions:
-        """Begin the canned reply where wanted and go on with those begun."""
-        wants = self.wants_to_speak(observations["audio"])
-        kinds = np.full(self.num_slots, WAIT, np.int64)
-        tokens = np.tile(self.padding, (self.num_slots, 1))
-        for slot in range(self.num_slots):
-            if self.said[slot] < len(self.reply):
-                kinds[slot] = TOKENS
-            elif wants[slot]:
-                kinds[slot], self.said[slot] = RESPOND, 0
-            else:
-                continue
-            tokens[slot] = self.reply[self.said[slot]]
-            self.said[slot] += 1
-        return {"kind": kinds, "tokens": tokens}
-
-    @property
-    def response_probabilities(self) -> list[float | None]:
-        """None everywhere: these policies have no probability."""
-        return [None] * self.num_slots
+from policies.base import Policy
+from policies.canned_reply import CANNED_REPLY, CannedReplyPolicy
+from policies.classifier_policy import SoundClassifierPolicy
+from policies.oracle import OraclePolicy
+from policies.sound_classifier import SoundClassifier
+from policies.vad_policy import SileroVADPolicy
 
 
 class SilentPolicy(CannedReplyPolicy):
@@ -127,22 +82,50 @@ class EnergyPolicy(CannedReplyPolicy):
         return level > background + self.RISE_DB
 
 
-BASELINES: dict[str, Callable[..., CannedReplyPolicy]] = {
+_CANNED: dict[str, Callable[..., CannedReplyPolicy]] = {
     "silent": SilentPolicy,
     "always": AlwaysPolicy,
     "random": RandomPolicy,
     "energy": EnergyPolicy,
 }
+NEED_NOTHING = tuple(_CANNED)  # these can be made of a batch's shape alone
+BASELINES = (*NEED_NOTHING, "vad", "classifier", "oracle")
 
 
 def make_baseline(
-    name: str, num_slots: int, tokenizer: TextTokenizer, tokens_per_chunk: int, seed: int = 0
-) -> CannedReplyPolicy:
+    name: str,
+    num_slots: int,
+    tokenizer: TextTokenizer,
+    tokens_per_chunk: int,
+    seed: int = 0,
+    *,
+    classifier: SoundClassifier | None = None,
+    scenario_of: Callable[[int], Scenario] | None = None,
+) -> Policy:
     """Return a baseline by name.
 
+    Args:
+        name: One of `BASELINES`.
+        num_slots: Streams at once.
+        tokenizer: The environment's.
+        tokens_per_chunk: The environment's.
+        seed: Of what it draws.
+        classifier: What "classifier" listens with.
+        scenario_of: Tells "oracle" the scenario that slot i plays.
+
     Raises:
-        PolicyError: when there is none of that name.
+        PolicyError: when there is none of that name, or it lacks what it needs.
     """
-    if name not in BASELINES:
+    if name == "vad":
+        return SileroVADPolicy(num_slots, tokenizer, tokens_per_chunk, seed)
+    if name == "classifier":
+        if classifier is None:
+            raise PolicyError("the baseline 'classifier' needs classifier=SoundClassifier.train(...)")
+        return SoundClassifierPolicy(classifier, num_slots, tokenizer, tokens_per_chunk)
+    if name == "oracle":
+        if scenario_of is None:
+            raise PolicyError("the baseline 'oracle' needs scenario_of=, which returns the scenario of a slot")
+        return OraclePolicy(scenario_of, num_slots, tokenizer, tokens_per_chunk)
+    if name not in _CANNED:
         raise PolicyError(f"no baseline is called {name!r}{did_you_mean(name, BASELINES)}")
-    return BASELINES[name](num_slots, tokenizer, tokens_per_chunk, seed)
+    return _CANNED[name](num_slots, tokenizer, tokens_per_chunk, seed)

@@ -29,7 +29,7 @@ from envs.tokenizer import ByteTokenizer
 from envs.trace import Trace
 from envs.workers import compose_all
 from policies.base import Policy
-from policies.baselines import BASELINES, make_baseline
+from policies.baselines import NEED_NOTHING, make_baseline
 from policies.configuration_lalm import LALMConfig
 from policies.lalm_policy import LALMPolicy, save_policy
 from policies.modeling_lalm import LALM
@@ -295,7 +295,7 @@ def _calibrate(run: Run, model: LALM, tokenizer: ReplyTokenizer) -> None:
 def _judge_baselines(run: Run, streams: Composed, tokenizer: ReplyTokenizer, name: str) -> dict[str, dict[str, Metric]]:
     results, wanted = {}, list(streams.by_seed)
     with run.phase(f"judge baselines on {name}"):
-        for baseline in tqdm(BASELINES, unit="policy"):
+        for baseline in tqdm(NEED_NOTHING, unit="policy"):
             slots = min(run.config.evaluation.batch_size, len(wanted))
             policy = make_baseline(baseline, slots, tokenizer, run.config.model.tokens_per_chunk, run.config.seed)
             traces = _play(run, policy, streams, wanted, tokenizer, slots)
