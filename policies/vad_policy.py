@@ -101,10 +101,14 @@ class SileroVADPolicy(CannedReplyPolicy):
         import torch  # noqa: PLC0415 - heavy
 
         heard = np.concatenate([self.context[slots], frames], axis=1)
-        # Optimised, the detector is compiled anew for each size of the batch, which takes longer than minutes of sound.
-        with torch.inference_mode(), torch.jit.optimized_execution(False):
-            state = torch.from_numpy(self.state[slots]).transpose(0, 1).contiguous()
-            probabilities, state = self.detector(torch.from_numpy(heard), state)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # a frame is so little work that several threads only wait for each other
+        try:
+            with torch.inference_mode(), torch.jit.optimized_execution(False):  # else each batch size is compiled anew
+                state = torch.from_numpy(self.state[slots]).transpose(0, 1).contiguous()
+                probabilities, state = self.detector(torch.from_numpy(heard), state)
+        finally:
+            torch.set_num_threads(threads)
         self.state[slots] = state.transpose(0, 1).numpy()
         self.context[slots] = frames[:, -CONTEXT:]
         return np.asarray(probabilities[:, 0].numpy(), np.float32)

@@ -64,8 +64,19 @@ def _compose(command: argparse.ArgumentParser) -> None:
 
 
 def _evaluate(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--policy", type=Path, required=True, help="a policy folder")
+    command.add_argument(
+        "--policy",
+        required=True,
+        help="a policy folder, or a baseline: silent, always, random, energy, vad, classifier (trained first)",
+    )
     _add_clips(command, "a folder of recordings", required=True)
+    command.add_argument(
+        "--held-out",
+        type=_part,
+        metavar="SHARE",
+        help="judge on this share of the recordings, held out as quickstart does with 0.3; the classifier"
+        " learns from the others; default: judge on all",
+    )
     command.add_argument("--json", action="store_true", help="print one JSON object")
     command.add_argument("--seed", type=_seed, default=0, metavar="N", help="of the streams; default: %(default)s")
 
@@ -151,6 +162,13 @@ def _share(text: str) -> float:
     if not 0 <= share <= 1:  # not for NaN, either
         raise argparse.ArgumentTypeError(f"expected a share from 0 to 1, got {text!r}")
     return share
+
+
+def _part(text: str) -> float:
+    part = _number(text)
+    if not 0 < part < 1:
+        raise argparse.ArgumentTypeError(f"expected a share between 0 and 1, got {text!r}")
+    return part
 
 
 def _hours(text: str) -> float:

@@ -78,7 +78,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 
     clips = _clips(options)
     assert clips is not None  # the option is required
-    metrics = evaluate_on_clips(options.policy, clips, options.seed)
+    metrics = evaluate_on_clips(options.policy, clips, options.seed, options.held_out)
     if options.json:
         print(json.dumps({name: metric.to_json() for name, metric in metrics.items()}, indent=2, allow_nan=False))
     else:

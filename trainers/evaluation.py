@@ -5,17 +5,21 @@ from pathlib import Path
 
 import numpy as np
 
+from envs.errors import PolicyError, did_you_mean
 from envs.metrics import Metric, evaluate_traces
 from envs.planning import deal
 from envs.proactive import DealtScenarios
 from envs.rewards import Reward
 from envs.scenario import Scenario
-from envs.tokenizer import TextTokenizer
+from envs.tokenizer import ByteTokenizer, TextTokenizer
 from envs.trace import Trace
 from envs.vector_env import StreamingAudioVectorEnv
 from policies.base import Policy
+from policies.baselines import BASELINES, make_baseline
 from trainers.clips import ClipFolder
 
+JUDGED_BASELINES = tuple(name for name in BASELINES if name != "oracle")  # which is told the scenarios it is judged on
+_BASELINE_TOKENS = 16  # bytes a chunk: the environment's default
 Progress = Callable[[int], object]  # told how many episodes have been finished
 
 
@@ -58,18 +62,42 @@ def play(
     return traces
 
 
-def evaluate_on_clips(policy_dir: Path, clips: ClipFolder, seed: int = 0, num_slots: int = 32) -> dict[str, Metric]:
-    """Judge a policy folder on proactive streams made of all recordings of a clip folder."""
-    from policies.lalm_policy import load_policy  # noqa: PLC0415 - torch is heavy, and other policies need none
+def evaluate_on_clips(
+    policy: str, clips: ClipFolder, seed: int = 0, held_out: float | None = None, num_slots: int = 32
+) -> dict[str, Metric]:
+    """Judge a policy on proactive streams made of the recordings of a clip folder.
 
-    policy = load_policy(policy_dir, num_slots)
-    scenarios = DealtScenarios(tuple(deal(clips.read(), seed)), seed)
-    traces = play(
-        policy,
-        scenarios,
-        range(len(scenarios)),
-        num_slots=num_slots,
-        tokenizer=policy.tokenizer,
-        tokens_per_chunk=policy.tokens_per_chunk,
-    )
+    Args:
+        policy: A baseline's name (all but the oracle), or a policy folder.
+        clips: The recordings.
+        seed: Of the streams, and of what is held out.
+        held_out: Judge only on this share of the recordings, as `soundflow quickstart` of the same seed does; the
+            classifier is trained on the others and on built-in sounds. None: judge on all of them; the classifier
+            is trained on built-in sounds alone.
+        num_slots: Streams at once.
+
+    Raises:
+        PolicyError: when the policy is neither a baseline nor a usable folder.
+        ManifestError, ScenarioError: when the recordings cannot be used.
+    """
+    if policy not in JUDGED_BASELINES and not Path(policy).exists():
+        hint = did_you_mean(policy, JUDGED_BASELINES)
+        raise PolicyError(f"{policy}: no such policy folder, and no baseline that can be judged{hint}")
+    learned, judged = (None, clips.read()) if held_out is None else clips.read().split(held_out, seed)
+    scenarios = DealtScenarios(tuple(deal(judged, seed)), seed)
+    player: Policy
+    tokenizer: TextTokenizer = ByteTokenizer()
+    tokens = _BASELINE_TOKENS
+    if policy in JUDGED_BASELINES:
+        from trainers.classifier import train_classifier  # noqa: PLC0415 - scikit-learn is heavy
+
+        classifier = train_classifier(learned, seed) if policy == "classifier" else None
+        player = make_baseline(policy, num_slots, tokenizer, tokens, seed, classifier=classifier)
+    else:
+        from policies.lalm_policy import load_policy  # noqa: PLC0415 - torch is heavy, and baselines need none
+
+        player = loaded = load_policy(Path(policy), num_slots)
+        tokenizer, tokens = loaded.tokenizer, loaded.tokens_per_chunk
+    wanted = range(len(scenarios))
+    traces = play(player, scenarios, wanted, num_slots=num_slots, tokenizer=tokenizer, tokens_per_chunk=tokens)
     return evaluate_traces(traces, seed=seed)

@@ -110,6 +110,7 @@ def test_help_imports_nothing_heavy() -> None:
         ["quickstart", "--clips", "x", "--layout", "esc-50"],
         ["evaluate", "--policy", "x", "--clips", "y", "--allow-broken", "2"],
         ["evaluate", "--policy", "x", "--clips", "y", "--allow-broken", "few"],
+        ["evaluate", "--policy", "x", "--clips", "y", "--held-out", "1"],
         ["compose", "--out", "x"],
         ["compose", "--out", "x", "--hours", "0"],
         ["compose", "--out", "x", "--hours", "nan"],
@@ -228,6 +229,16 @@ def test_evaluate_prints_every_metric(silent_policy: Path, clips: Path, capsys: 
     assert {*wanted.split(), "mean_reward"} <= set(metrics)
     assert all(set(metric) == {"value", "count", "low", "high"} for metric in metrics.values())
     assert (metrics["trigger_recall"]["value"], metrics["latency_p50_s"]["value"]) == (0.0, None)
+
+
+def test_evaluate_judges_a_baseline_by_its_name(clips: Path, capsys: Captured) -> None:
+    arguments = ["evaluate", "--policy", "energy", "--clips", str(clips), "--json"]
+    assert main(arguments) == 0
+    everything = json.loads(capsys.readouterr().out)
+    assert main(["evaluate", "--policy", "always", "--clips", str(clips), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["trigger_recall"]["value"] > 0.9
+    assert everything["trigger_recall"]["count"] > 0
+    assert "did you mean 'silent'" in refused([*arguments[:2], "silnt", *arguments[3:]], capsys)
 
 
 def test_evaluate_names_what_it_cannot_use(policy: Path, tmp_path: Path, capsys: Captured) -> None:
