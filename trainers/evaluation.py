@@ -16,6 +16,7 @@ from envs.trace import Trace
 from envs.vector_env import StreamingAudioVectorEnv
 from policies.base import Policy
 from policies.baselines import BASELINES, make_baseline
+from trainers.classifier import train_classifier
 from trainers.clips import ClipFolder
 
 JUDGED_BASELINES = tuple(name for name in BASELINES if name != "oracle")  # which is told the scenarios it is judged on
@@ -89,8 +90,6 @@ def evaluate_on_clips(
     tokenizer: TextTokenizer = ByteTokenizer()
     tokens = _BASELINE_TOKENS
     if policy in JUDGED_BASELINES:
-        from trainers.classifier import train_classifier  # noqa: PLC0415 - scikit-learn is heavy
-
         classifier = train_classifier(learned, seed) if policy == "classifier" else None
         player = make_baseline(policy, num_slots, tokenizer, tokens, seed, classifier=classifier)
     else:
