@@ -81,6 +81,23 @@ def _measure(trace: Trace) -> _Episode:
     )
 
 
+@dataclass(frozen=True)
+class _Estimate:
+    """A number with its count, and what it is in every resample (NaN where there was nothing to divide by)."""
+
+    value: float | None
+    count: int
+    spread: NDArray[Any]  # [resamples]
+
+    def metric(self) -> Metric:
+        """Return it with its central 95 %; resamples that had nothing to divide by are left out."""
+        spread = self.spread[np.isfinite(self.spread)]
+        if not len(spread):
+            return Metric(self.value, self.count, None, None)
+        low, high = np.percentile(spread, (2.5, 97.5))
+        return Metric(self.value, self.count, float(low), float(high))
+
+
 def evaluate_traces(traces: Sequence[Trace], seed: int = 0, resamples: int = 1000) -> dict[str, Metric]:
     """Return all metrics of finished episodes.
 
@@ -100,6 +117,38 @@ def evaluate_traces(traces: Sequence[Trace], seed: int = 0, resamples: int = 100
     Raises:
         ScenarioError: when there are no traces.
     """
+    return {name: estimate.metric() for name, estimate in _estimate(traces, seed, resamples).items()}
+
+
+def compare_traces(
+    first: Sequence[Trace], second: Sequence[Trace], seed: int = 0, resamples: int = 1000
+) -> dict[str, Metric]:
+    """Return every metric of `first` minus that of `second`, two policies on the same streams.
+
+    The intervals are paired: a resample draws the same episodes for both, so that what is hard about a stream does not
+    widen them. The count is the smaller of the two; a metric that one of them has not is None.
+
+    Args:
+        first: At least one trace.
+        second: Traces of the same scenarios in the same order.
+        seed: Of the bootstrap.
+        resamples: Number of bootstrap resamples.
+
+    Raises:
+        ScenarioError: when there are no traces, or they are not of the same scenarios.
+    """
+    if [trace.seed for trace in first] != [trace.seed for trace in second]:
+        raise ScenarioError("traces of different scenarios cannot be compared; play both policies on the same seeds")
+    differences = {}
+    others = _estimate(second, seed, resamples)
+    for name, own in _estimate(first, seed, resamples).items():
+        other = others[name]
+        value = None if own.value is None or other.value is None else own.value - other.value
+        differences[name] = _Estimate(value, min(own.count, other.count), own.spread - other.spread).metric()
+    return differences
+
+
+def _estimate(traces: Sequence[Trace], seed: int, resamples: int) -> dict[str, _Estimate]:
     if not traces:
         raise ScenarioError("there are no episodes to evaluate; play at least one")
     episodes = [_measure(trace) for trace in traces]
@@ -114,13 +163,13 @@ def evaluate_traces(traces: Sequence[Trace], seed: int = 0, resamples: int = 100
     totals = {name: values[drawn].sum(axis=1) for name, values in sums.items()}
     own = {name: np.array([values.sum()]) for name, values in sums.items()}
 
-    def ratio(formula: Callable[[Totals], NDArray[Any]], count: str, empty: float | None = 0.0) -> Metric:
+    def ratio(formula: Callable[[Totals], NDArray[Any]], count: str, empty: float | None = 0.0) -> _Estimate:
         n = round(float(own[count][0]))
         if n == 0:
-            return Metric(empty, 0, empty, empty)
-        return Metric(float(formula(own)[0]), n, *_interval(formula(totals)))
+            return _Estimate(empty, 0, np.full(resamples, np.nan if empty is None else empty))
+        return _Estimate(float(formula(own)[0]), n, formula(totals))
 
-    def share(top: str, bottom: str, empty: float | None = 0.0) -> Metric:
+    def share(top: str, bottom: str, empty: float | None = 0.0) -> _Estimate:
         return ratio(lambda t: _divide(t[top], t[bottom]), bottom, empty)
 
     median, tail = _latencies(episodes, drawn)
@@ -155,26 +204,17 @@ def _balanced_accuracy(totals: Totals) -> NDArray[Any]:
     return np.where(np.isnan(spoken), silent, np.where(np.isnan(silent), spoken, mean))
 
 
-def _interval(spread: NDArray[Any]) -> tuple[float | None, float | None]:
-    """Return the central 95 % of resampled values; resamples that had nothing to divide by are left out."""
-    spread = spread[np.isfinite(spread)]
-    if not len(spread):
-        return None, None
-    low, high = np.percentile(spread, (2.5, 97.5))
-    return float(low), float(high)
-
-
-def _latencies(episodes: Sequence[_Episode], drawn: NDArray[Any]) -> list[Metric]:
+def _latencies(episodes: Sequence[_Episode], drawn: NDArray[Any]) -> list[_Estimate]:
     """Return the 50th and 95th percentile of the latencies; their intervals resample episodes too."""
     values = np.array([latency for e in episodes for latency in e.latencies])
     if not len(values):
-        return [Metric(None, 0, None, None)] * 2
+        return [_Estimate(None, 0, np.full(len(drawn), np.nan))] * 2
     owner = np.repeat(np.arange(len(episodes)), [len(e.latencies) for e in episodes])
     resampled = [np.repeat(values, np.bincount(row, minlength=len(episodes))[owner]) for row in drawn]
-    spread = np.array([np.percentile(r, (50, 95)) for r in resampled if len(r)])
+    spread = np.array([np.percentile(r, (50, 95)) if len(r) else (np.nan, np.nan) for r in resampled])
     return [
-        Metric(float(np.percentile(values, percent)), len(values), *_interval(column))
-        for percent, column in zip((50, 95), spread.reshape(-1, 2).T, strict=True)
+        _Estimate(float(np.percentile(values, percent)), len(values), column)
+        for percent, column in zip((50, 95), spread.T, strict=True)
     ]
 
 

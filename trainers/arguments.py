@@ -45,9 +45,7 @@ def parse(commands: Mapping[str, Command], arguments: Sequence[str] | None) -> a
 def _quickstart(command: argparse.ArgumentParser) -> None:
     command.add_argument("--out", type=Path, default=Path("runs/quickstart"), help="default: %(default)s")
     _add_clips(command, "a folder of recordings")
-    command.add_argument("--seed", type=_seed, metavar="N", help="of everything that is drawn")
-    command.add_argument("--config", type=Path, default=CONFIGS / "quickstart.yaml", help="a YAML file")
-    command.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="such as ppo.iterations=4")
+    _add_run(command)
 
 
 def _compose(command: argparse.ArgumentParser) -> None:
@@ -104,8 +102,15 @@ def _plan(command: argparse.ArgumentParser) -> None:
 
 
 def _bench(command: argparse.ArgumentParser) -> None:
-    command.add_argument("part", choices=["world"], help="world: composing streams and stepping environments")
-    command.add_argument("--json", action="store_true", help="print one JSON object")
+    parts = command.add_subparsers(required=True, metavar="PART", dest="part")
+    world = "composing streams and stepping environments"
+    listener = "train compact on recordings, and judge it beside a classifier on those that were held out"
+    _add_json(parts.add_parser("world", help=world, description=world))
+    heard = parts.add_parser("listener", help=listener, description=listener)
+    _add_clips(heard, "a folder of recordings", required=True)
+    heard.add_argument("--no-classifier", action="store_true", help="leave the classifier out")
+    _add_run(heard)
+    _add_json(heard)
 
 
 def _convert(command: argparse.ArgumentParser) -> None:
@@ -124,6 +129,16 @@ _COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "convert": ("make a policy of a checkpoint that others trained", _convert),
     "bench": ("measure how fast a part is, on this machine", _bench),
 }
+
+
+def _add_run(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--seed", type=_seed, metavar="N", help="of everything that is drawn")
+    command.add_argument("--config", type=Path, default=CONFIGS / "quickstart.yaml", help="a YAML file")
+    command.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="such as supervised.streams.steps=300")
+
+
+def _add_json(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def _add_clips(command: argparse.ArgumentParser, purpose: str, required: bool = False) -> None:

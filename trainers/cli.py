@@ -6,6 +6,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,10 @@ from trainers.arguments import Command, parse
 
 if TYPE_CHECKING:
     from envs.metrics import Metric
+if TYPE_CHECKING:
+    from envs.metrics import Metric
     from trainers.clips import ClipFolder
+    from trainers.config import QuickstartConfig
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,13 +53,18 @@ def _clips(options: argparse.Namespace) -> "ClipFolder | None":
     return ClipFolder(options.clips, options.layout, options.allow_broken) if options.clips else None
 
 
-def _quickstart(options: argparse.Namespace) -> None:
+def _run_config(options: argparse.Namespace) -> "QuickstartConfig":
     from trainers.config import QuickstartConfig  # noqa: PLC0415 - heavy
     from trainers.config_loading import load_config  # noqa: PLC0415 - heavy
 
     overrides = list(options.overrides) + ([] if options.seed is None else [f"seed={options.seed}"])
     config = load_config(QuickstartConfig, options.config, overrides)
     sys.path.insert(0, str(Path.cwd()))  # a user's own reward is a module of the folder they stand in
+    return config
+
+
+def _quickstart(options: argparse.Namespace) -> None:
+    config = _run_config(options)
     _quiet_libraries()
     from trainers.quickstart import run_quickstart  # noqa: PLC0415 - heavy
 
@@ -128,6 +137,10 @@ def _convert(options: argparse.Namespace) -> None:
 
 
 def _bench(options: argparse.Namespace) -> None:
+    {"world": _bench_world, "listener": _bench_listener}[options.part](options)
+
+
+def _bench_world(options: argparse.Namespace) -> None:
     from envs.benchmark import bench_world  # noqa: PLC0415 - heavy
 
     numbers = bench_world()
@@ -136,6 +149,25 @@ def _bench(options: argparse.Namespace) -> None:
     else:
         shown = {k: f"{v:14,.1f}" if isinstance(v, float) else f"  {v or 'none'}" for k, v in numbers.items()}
         print("\n".join(f"{name:24s} {value}" for name, value in shown.items()))
+
+
+def _bench_listener(options: argparse.Namespace) -> None:
+    config = _run_config(options)
+    _quiet_libraries()
+    from trainers.listener_bench import bench_listener  # noqa: PLC0415 - heavy
+
+    clips = _clips(options)
+    assert clips is not None  # the option is required
+    with redirect_stdout(sys.stderr):  # the phases say where they are
+        numbers = bench_listener(config, clips, not options.no_classifier)
+    if options.json:
+        print(json.dumps(numbers.to_json(), indent=2, allow_nan=False))
+        return
+    print(f"{numbers.parameters:,} parameters, trained in {numbers.train_s:.0f} s ({numbers.train_cpu_s:.0f} s of CPU)")
+    print(_table(numbers.listener))
+    if numbers.classifier is not None and numbers.difference is not None:
+        print(f"\nclassifier, trained in {numbers.classifier_train_s:.0f} s\n{_table(numbers.classifier)}")
+        print(f"\nlistener minus classifier, paired over the streams\n{_table(numbers.difference)}")
 
 
 COMMANDS: dict[str, Command] = {

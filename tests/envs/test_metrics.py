@@ -6,13 +6,13 @@ import pytest
 from beeps import REPLIES, cue, event
 
 from envs.errors import ScenarioError
-from envs.metrics import Metric, evaluate_traces
+from envs.metrics import Metric, compare_traces, evaluate_traces
 from envs.trace import Reply, StepRecord, Trace
 
 
-def trace(cues=(), events=(), replies=(), reward=0.0, num_chunks=90):  # 36 s, a hundredth of an hour
+def trace(cues=(), events=(), replies=(), reward=0.0, num_chunks=90, seed=0):  # 36 s, a hundredth of an hour
     steps = [StepRecord(0, (), {"all": reward})]
-    return Trace(0, "Proactive", num_chunks, tuple(cues), tuple(events), replies=list(replies), steps=steps)
+    return Trace(seed, "Proactive", num_chunks, tuple(cues), tuple(events), replies=list(replies), steps=steps)
 
 
 def answer(start_s, index, text=REPLIES[0]):
@@ -110,3 +110,20 @@ def test_intervals_follow_from_the_seed_and_narrow_with_more_episodes():
 def test_nothing_to_evaluate_is_an_error():
     with pytest.raises(ScenarioError, match="no episodes"):
         evaluate_traces([])
+
+
+def test_a_comparison_is_paired_over_the_streams():
+    def played(bonus):  # rewards that differ wildly from stream to stream, and by the same between the policies
+        return [trace(reward=10.0 * i + bonus, seed=i) for i in range(20)]
+
+    alone = evaluate_traces(played(1.0))["mean_reward"]
+    gain = compare_traces(played(1.0), played(0.0))["mean_reward"]
+    assert gain.value == pytest.approx(1.0)
+    assert gain.low == pytest.approx(1.0)
+    assert gain.high == pytest.approx(1.0)
+    assert alone.high - alone.low > 40.0
+
+
+def test_traces_of_other_streams_are_not_compared():
+    with pytest.raises(ScenarioError, match="different scenarios"):
+        compare_traces([trace(seed=1)], [trace(seed=2)])
