@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, partial
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -141,12 +141,28 @@ def write_sounds(folder: Path) -> None:
         csv.writer(file).writerows([header.split(","), *rows])
 
 
-@pytest.mark.parametrize("block", readme_blocks(), ids=("environment", "reward", "policy", "sounds", "corpus"))
+def shorten_training(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write a tiny policy to where a quickstart leaves its own, and make PPO's rollouts short."""
+    import stable_baselines3
+
+    from policies.lalm_policy import save_policy
+    from policies.tokenizer import train_tokenizer
+    from tests.policies.conftest import REPLIES, tiny_model
+
+    folder.parent.mkdir(parents=True)
+    tokenizer = train_tokenizer(REPLIES, 300)
+    save_policy(folder, tiny_model(tokenizer), tokenizer)
+    monkeypatch.setattr(stable_baselines3, "PPO", partial(stable_baselines3.PPO, n_steps=64))
+
+
+@pytest.mark.parametrize("block", readme_blocks(), ids=("environment", "reward", "policy", "gate", "sounds", "corpus"))
 def test_readme_code_runs(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert sum(bool(line.strip()) for line in block.splitlines()) < 10
     write_sounds(tmp_path / "my_sounds")
+    if "runs/quickstart/policy" in block:
+        shorten_training(tmp_path / "runs/quickstart/policy", monkeypatch)
     monkeypatch.chdir(tmp_path)
-    exec(compile(block, "README.md", "exec"), {"__name__": "readme"})
+    exec(compile(block.replace("100_000", "64"), "README.md", "exec"), {"__name__": "readme"})
 
 
 def test_readme_names_what_exists() -> None:
