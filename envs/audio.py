@@ -22,6 +22,13 @@ _BLOCK_VALUES = 1 << 18  # decoded at once, over all channels: 1 MiB, whatever r
 _RATES = (1_000, 1_000_000)  # Hz; what lies outside is a forged header, and one block of it could fill the memory
 _UNKNOWN_SIZE = 0x7FFFF000  # writers into a pipe leave this or more in a header, or 0
 _UNKNOWN_FRAMES = 2**62
+_LOUDEST = 2.0  # decoders and resamplers overshoot full scale, by less than these 6 dB; int16 passes it in any noise
+_TO_FLOAT = {  # what an integer sample of libsndfile's, or of a sound card's, is scaled by
+    "int8": "divide them by 128",
+    "uint8": "subtract 128 and divide by 128",
+    "int16": "divide them by 32768",
+    "int32": "divide them by 2147483648",
+}
 
 
 def read_audio(path: Path, max_seconds: float = MAX_CLIP_S) -> Audio:
@@ -41,6 +48,63 @@ def decode_audio(data: bytes, name: str) -> Audio:
         AudioError: as `read_audio`.
     """
     return _joined(_blocks(Path(name), MAX_CLIP_S, MAX_CLIP_BYTES, data))
+
+
+def check_samples(samples: object, name: str, sample_rate: float = SAMPLE_RATE) -> Audio:
+    """Return samples that came from outside as what everything here takes, or say what they are instead.
+
+    Args:
+        samples: Floats [n], mono, in [-1, 1], as an array or a list; what lies up to 6 dB beyond is clipped.
+        name: Whose they are, for the message.
+        sample_rate: Of the samples, in Hz.
+
+    Returns:
+        float32 [n] in [-1, 1]: the array itself where it is that already.
+
+    Raises:
+        AudioError: when they are of another rate, integers, no numbers, not mono, NaN, infinite or far beyond full
+            scale; it says which, and what to do.
+    """
+    if sample_rate != SAMPLE_RATE:
+        raise AudioError(
+            f"{name}: the sample rate is {sample_rate!r} Hz, expected {SAMPLE_RATE}; resample with envs.audio.resample,"
+            " or a stream that comes in pieces with soxr.ResampleStream"
+        )
+    try:
+        array = np.asarray(samples)
+    except (ValueError, TypeError, RuntimeError) as error:  # lists of unequal lengths; tensors that are no arrays
+        raise AudioError(f"{name}: {type(samples).__name__} is no array of samples, expected float32 [n]") from error
+    if array.dtype.kind != "f":
+        raise AudioError(f"{name}: {_not_floats(samples, array)}")
+    if array.ndim != 1:
+        mono = f"; average the channels: samples.mean(axis={int(np.argmin(array.shape))})" if array.ndim == 2 else ""
+        raise AudioError(f"{name}: the samples have the shape {list(array.shape)}, expected [n], mono{mono}")
+    if not len(array):
+        return array.astype(np.float32)
+    low, high = float(array.min()), float(array.max())  # NaN wherever there is one
+    if not (low >= -_LOUDEST and high <= _LOUDEST):
+        raise AudioError(f"{name}: {_not_audio(array)}")
+    array = array.astype(np.float32, copy=False)
+    return array if low >= -1.0 and high <= 1.0 else array.clip(-1.0, 1.0)
+
+
+def _not_floats(samples: object, array: Audio) -> str:
+    """Say what samples are that are no floats."""
+    if array.dtype.kind in "iu":
+        remedy = _TO_FLOAT.get(str(array.dtype), "divide them by the largest value that they can have")
+        return f"the samples are {array.dtype}, expected float32 in [-1, 1]; {remedy}"
+    kind = type(samples).__name__ if array.dtype.kind in "OUS" else array.dtype
+    return f"the samples are {kind}, expected an array of float32 [n] in [-1, 1]"
+
+
+def _not_audio(array: Audio) -> str:
+    """Say which of the samples [n] is NaN or infinite, or how far they are beyond full scale."""
+    bad = ~np.isfinite(array)
+    if bad.any():
+        index = int(bad.argmax())
+        return f"sample {index} is {array[index]}, expected numbers in [-1, 1]; repair what it comes from"
+    peak = float(np.abs(array).max())
+    return f"the samples reach {peak:g}, expected [-1, 1]; 16-bit samples are to be divided by 32768"
 
 
 def resample(samples: Audio, rate: int, name: str) -> Audio:

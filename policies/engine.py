@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from envs.audio import check_samples
+from envs.clock import SAMPLE_RATE
 from envs.errors import PolicyError
 from envs.scenario import Audio
 from policies.kv_slots import KVSlots
@@ -49,13 +51,41 @@ class Engine:
         self._next_id += 1
         return session.id
 
-    def push(self, session: int, samples: Audio) -> None:
-        """Hand over samples of a session: float32 [n] in [-1, 1], any n."""
-        self.sessions[session].audio.push(samples)
+    def push(self, session: int, samples: Audio, sample_rate: float = SAMPLE_RATE) -> None:
+        """Hand over samples of a session.
+
+        Args:
+            session: Its id.
+            samples: Floats [n] in [-1, 1], mono, any n.
+            sample_rate: Of the samples, in Hz; none but 16,000 is taken.
+
+        Raises:
+            PolicyError: when there is no such session.
+            AudioError: when they are no such samples; the session stays as it was.
+        """
+        self._find(session).audio.push(check_samples(samples, f"session {session}", sample_rate))
 
     def close(self, session: int) -> None:
-        """End a session and free its slot."""
-        self._free.append(self.sessions.pop(session).slot)
+        """End a session and free its slot.
+
+        Raises:
+            PolicyError: when there is no such session.
+        """
+        self._free.append(self._find(session).slot)
+        del self.sessions[session]
+
+    def _find(self, session: int) -> Session:
+        """Return a session by its id.
+
+        Raises:
+            PolicyError: when there is none.
+        """
+        if session in self.sessions:
+            return self.sessions[session]
+        known = isinstance(session, int) and 0 <= session < self._next_id
+        fate = "is closed" if known else "was never opened"
+        opened = ", ".join(map(str, self.sessions)) or "none"
+        raise PolicyError(f"session {session!r} {fate}, expected one that open() returned; open are {opened}")
 
     @torch.inference_mode()
     def step(self) -> list[StepEvent]:

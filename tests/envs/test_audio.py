@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile as sf
+import soxr
 
-from envs.audio import read_audio, stream_chunks, write_wav
+from envs.audio import check_samples, read_audio, stream_chunks, write_wav
 from envs.clock import CHUNK_SAMPLES, SAMPLE_RATE
 from envs.errors import AudioError
 
@@ -170,3 +171,58 @@ def test_write_wav_leaves_nothing_half_written(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["a.wav"]
     with pytest.raises(AudioError, match="cannot be written"):
         write_wav(tmp_path / "no" / "folder.wav", audio)
+
+
+REFUSED = {
+    "the samples are int16, expected float32 in [-1, 1]; divide them by 32768": np.zeros(8, np.int16),
+    "the samples are uint8, expected float32 in [-1, 1]; subtract 128": np.zeros(8, np.uint8),
+    "the samples are int64, expected float32 in [-1, 1]; divide them by the largest value": [0, 1, 2],
+    "the samples reach 32767, expected [-1, 1]; 16-bit samples are to be divided by 32768": np.float32([0.0, -32767.0]),
+    "the samples reach 2.5": np.float64([0.0, 2.5]),
+    "sample 2 is nan, expected numbers in [-1, 1]": [0.5, 0.5, float("nan")],
+    "sample 0 is -inf": np.float32([-np.inf, 3.0]),
+    "the shape [6400, 2], expected [n], mono; average the channels: samples.mean(axis=1)": np.zeros((6400, 2)),
+    "the shape [2, 6400], expected [n], mono; average the channels: samples.mean(axis=0)": np.zeros((2, 6400)),
+    "the shape [], expected [n], mono": 0.5,
+    "the samples are str, expected an array": "silence",
+    "the samples are bytes, expected an array": b"\0\0",
+    "the samples are NoneType, expected an array": None,
+    "the samples are dict, expected an array": {"audio": [0.0]},
+    "the samples are bool, expected an array": np.zeros(8, bool),
+    "list is no array of samples": [[0.0], [0.0, 0.5]],
+}
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_samples_that_are_none_are_refused_with_what_they_are(message: str) -> None:
+    with pytest.raises(AudioError) as error:
+        check_samples(REFUSED[message], "microphone 3")
+    assert str(error.value).startswith("microphone 3: ")
+    assert message in str(error.value)
+
+
+def test_samples_of_another_rate_are_refused_with_the_remedy() -> None:
+    for rate in (44_100, 8_000.0, 0):
+        with pytest.raises(AudioError, match=rf"mic: the sample rate is {rate} Hz, expected 16000; resample with"):
+            check_samples(np.zeros(8, np.float32), "mic", rate)
+
+
+def test_good_samples_come_back_as_they_are_and_overshoot_is_clipped() -> None:
+    samples = np.linspace(-1, 1, 9, dtype=np.float32)
+    assert check_samples(samples, "mic") is samples
+    for form in (samples.tolist(), samples.astype(np.float64), samples[::1]):
+        checked = check_samples(form, "mic", 16_000)
+        assert checked.dtype == np.float32
+        np.testing.assert_array_equal(checked, samples)
+    assert check_samples([], "mic").shape == (0,)
+    loud = np.float32([1.2, -1.9, 0.5])  # as a resampler leaves the edges of a clipped recording
+    np.testing.assert_array_equal(check_samples(loud, "mic"), np.float32([1.0, -1.0, 0.5]))
+    assert loud[0] == np.float32(1.2), "the caller's array stays as it was"
+
+
+def test_a_resampled_square_wave_at_full_scale_is_taken() -> None:
+    """The overshoot that the limit allows for is real, and well within it."""
+    square = np.sign(np.sin(np.arange(44_100) * 2 * np.pi * 1000 / 44_100)).astype(np.float32)
+    resampled = soxr.resample(square, 44_100, 16_000)
+    assert 1.05 < np.abs(resampled).max() < 1.5
+    assert np.abs(check_samples(resampled, "mic")).max() == 1.0

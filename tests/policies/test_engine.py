@@ -1,12 +1,13 @@
 """The exactness rules of the engine: it equals the training forward, and a batch equals each session alone."""
 
 import itertools
+import re
 
 import numpy as np
 import pytest
 import torch
 
-from envs.errors import PolicyError
+from envs.errors import AudioError, PolicyError
 from policies.backbones import BACKBONES
 from policies.engine import Engine
 from policies.modeling_lalm import LALM
@@ -179,5 +180,46 @@ def test_a_slot_is_clean_for_its_next_session(tokenizer: ReplyTokenizer) -> None
 def test_no_more_sessions_than_slots(tokenizer: ReplyTokenizer) -> None:
     engine = Engine(tiny_model(tokenizer))
     engine.open()
+    with pytest.raises(PolicyError, match="slots are all taken"):
+        engine.open()
+
+
+BAD = {
+    "the samples are int16, expected float32 in [-1, 1]; divide them by 32768": np.zeros(6400, np.int16),
+    "the samples reach 3276.7, expected [-1, 1]; 16-bit samples": np.full(6400, 3276.7, np.float32),
+    "sample 5 is nan": np.where(np.arange(6400) == 5, np.nan, 0.0),
+    "the samples have the shape [6400, 2], expected [n], mono; average the channels": np.zeros((6400, 2), np.float32),
+    "the samples are str": "beep",
+}
+
+
+@pytest.mark.parametrize("message", BAD)
+def test_samples_that_cannot_be_used_are_refused_and_change_nothing(tokenizer: ReplyTokenizer, message: str) -> None:
+    """The session goes on as if it had never been handed them, in the middle of a chunk as well."""
+    model, audio = tiny_model(tokenizer), noise(4, 4)
+    engine, twin = Engine(model), Engine(model)
+    session, other = engine.open(), twin.open()
+    for first in range(0, len(audio), 4000):
+        with pytest.raises(AudioError, match=re.escape(f"session {session}: {message}")):
+            engine.push(session, BAD[message])
+        with pytest.raises(AudioError, match=r"session 0: the sample rate is 44100 Hz, expected 16000; resample"):
+            engine.push(session, audio[first : first + 4000], 44_100)
+        engine.push(session, audio[first : first + 4000], 16_000)
+        twin.push(other, audio[first : first + 4000])
+        for mine, its in zip(engine.step(), twin.step(), strict=True):
+            assert (mine.probability, mine.token_ids) == (its.probability, its.token_ids)
+
+
+def test_a_session_that_is_not_open_is_named(tokenizer: ReplyTokenizer) -> None:
+    engine = Engine(tiny_model(tokenizer), 2)
+    closed, opened = engine.open(), engine.open()
+    engine.close(closed)
+    with pytest.raises(PolicyError, match=rf"session {closed} is closed, expected .*; open are {opened}"):
+        engine.push(closed, noise(0, 1))
+    with pytest.raises(PolicyError, match=f"session {closed} is closed"):
+        engine.close(closed)
+    with pytest.raises(PolicyError, match="session 7 was never opened"):
+        engine.push(7, noise(0, 1))
+    assert [engine.open()] == [2], "closing twice must not free a slot twice"
     with pytest.raises(PolicyError, match="slots are all taken"):
         engine.open()
