@@ -16,7 +16,14 @@ METRICS = {
     "reply_quality",
     "mean_reward",
 }
-FILES = ("report.html", "policy/model.safetensors", "supervised/model.safetensors", "traces_held_out.jsonl")
+FILES = (
+    "report.html",
+    "policy/model.safetensors",
+    "policy/README.md",
+    "supervised/model.safetensors",
+    "supervised/README.md",
+    "traces_held_out.jsonl",
+)
 
 
 def check_run(run: Path) -> None:

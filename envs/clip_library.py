@@ -35,6 +35,7 @@ class Recording:
     clip: Clip
     speaker: str
     source: str
+    licence: str = ""  # as its row names it
 
     @property
     def group_keys(self) -> tuple[str, ...]:
@@ -270,4 +271,4 @@ def make_recording(audio: Audio, columns: Columns) -> Recording:
         answers=(answer_for(label, caption, domain),) if decision == "RESPOND" else (),
         recording=columns["recording"],
     )
-    return Recording(clip, columns["speaker"], columns["source"])
+    return Recording(clip, columns["speaker"], columns["source"], columns["licence"])

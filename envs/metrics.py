@@ -18,6 +18,22 @@ from envs.scenario import GRACE_S
 from envs.text_scores import helpfulness, key_fact_share
 from envs.trace import Reply, Trace
 
+MEANINGS = {  # of each metric, for who reads a table of them
+    "trigger_precision": "of the replies, those that answer a cue",
+    "trigger_recall": "of the cues, those answered before their deadline",
+    "trigger_f1": "precision and recall in one: their harmonic mean",
+    "decision_accuracy": "of all foreground sounds, those answered or left alone as they deserve",
+    "balanced_accuracy": "the same, as the mean of the two kinds",
+    "false_alarms_per_hour": "replies that answer no cue, an hour of stream",
+    "misses_per_hour": "cues that were missed, an hour of stream",
+    "latency_p50_s": "median of the seconds from when enough had been heard to the reply; below 0 it came before",
+    "latency_p95_s": "their 95th percentile",
+    "early_rate": "of the replies that answer a cue, those that began before enough had been heard",
+    "reply_quality": "how well the words of such replies fit the references, from 0 to 1",
+    "key_fact_match": "of the key facts of the references, those that such replies name",
+    "pauc": "reply quality delivered over the time from enough heard to the deadline, 0 for a miss",
+    "mean_reward": "the mean over streams of the sum of the reward's components",
+}
 Totals = dict[str, NDArray[Any]]  # a number a resample, by name
 
 

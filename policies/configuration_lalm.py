@@ -38,6 +38,8 @@ class LALMConfig(PretrainedConfig):
         audio_config: The audio tower, a `Qwen2_5OmniAudioEncoderConfig` as a dict (`qwen2.5-omni`).
         normalisation: Of the features, as `policies.features.WhisperLogMel` has it (`qwen2.5-omni`).
         max_reply_tokens: A reply is ended after this many tokens.
+        origin: The `checkpoint` of others that it was made of, its name or id on the hub, and a `note` on how; empty
+            for one that began from nothing.
     """
 
     model_type = "soundflow_lalm"
@@ -52,6 +54,7 @@ class LALMConfig(PretrainedConfig):
         backbone: str = "compact",
         audio_config: dict[str, Any] | None = None,
         normalisation: Normalisation = "fixed",
+        origin: dict[str, str] | None = None,
         **kwargs: Any,
     ) -> None:
         self.text_config = text_config or {}
@@ -62,6 +65,7 @@ class LALMConfig(PretrainedConfig):
         self.backbone = backbone
         self.audio_config = audio_config or {}
         self.normalisation = normalisation
+        self.origin = origin or {}
         super().__init__(**kwargs)
 
     @property
@@ -114,6 +118,7 @@ class LALMConfig(PretrainedConfig):
         *,
         normalisation: Normalisation = "fixed",
         max_reply_tokens: int = 64,
+        origin: dict[str, str] | None = None,
     ) -> "LALMConfig":
         """Return the shape of the `qwen2.5-omni` backbone around a language model and an audio tower.
 
@@ -123,6 +128,7 @@ class LALMConfig(PretrainedConfig):
             audio_config: The audio tower, a `Qwen2_5OmniAudioEncoderConfig`; its windows become chunks.
             normalisation: Of the features.
             max_reply_tokens: A reply is ended after this many tokens.
+            origin: The checkpoint that both come from.
 
         Raises:
             ConfigError: when the window is shorter than the longest reply.
@@ -135,5 +141,6 @@ class LALMConfig(PretrainedConfig):
             backbone="qwen2.5-omni",
             audio_config={**audio_config.to_dict(), "n_window": CHUNK_FRAMES // 2},  # a window is two of its n_window
             normalisation=normalisation,
+            origin=origin,
             tie_word_embeddings=text_config.tie_word_embeddings,
         )

@@ -1,38 +1,106 @@
-"""The LALM as a `Policy`: the engine behind `reset` and `act`; and policy folders."""
+"""The LALM as a `Policy`: the engine behind `reset` and `act`, from a policy folder and into one."""
 
-import os
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 
+from envs.audio import check_samples
+from envs.clock import CHUNK_SAMPLES
 from envs.episode import RESPOND, TOKENS, WAIT
-from envs.errors import PolicyError
+from envs.errors import AudioError
+from envs.scenario import Audio
 from policies.base import Actions, Observations
-from policies.configuration_lalm import FORMAT_VERSION, LALMConfig
 from policies.engine import Engine
 from policies.modeling_lalm import LALM
+from policies.policy_folder import find_policy, push_policy, read_policy, write_policy
 from policies.session import Sampling, StepEvent
 from policies.tokenizer import ReplyTokenizer
 
-_FILES = ("config.json", "model.safetensors", "tokenizer.json")
-
 
 class LALMPolicy:
-    """A LALM over `num_slots` streams at once."""
+    """A LALM over `num_slots` streams at once.
+
+    Attributes:
+        card: The model card that it was loaded with and is saved with; None: it has none.
+    """
 
     def __init__(
-        self, model: LALM, tokenizer: ReplyTokenizer, num_slots: int = 1, sampling: Sampling | None = None
+        self,
+        model: LALM,
+        tokenizer: ReplyTokenizer,
+        num_slots: int = 1,
+        sampling: Sampling | None = None,
+        card: str | None = None,
     ) -> None:
-        self.model, self.tokenizer = model, tokenizer
+        self.model, self.tokenizer, self.card = model, tokenizer, card
         self.engine = Engine(model, num_slots)
         self.sampling = sampling or Sampling(threshold=0.5)
         self.sessions: list[int | None] = [None] * num_slots
         self.events: list[StepEvent | None] = [None] * num_slots
         self.episodes = 0
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        num_slots: int = 1,
+        sampling: Sampling | None = None,
+        *,
+        revision: str | None = None,
+    ) -> "LALMPolicy":
+        """Load a policy folder.
+
+        Args:
+            source: A folder; a string that names none may be an id of the hub, "name/policy".
+            num_slots: Streams at once.
+            sampling: How it decides and writes.
+            revision: Branch, tag or commit on the hub.
+
+        Raises:
+            PolicyError: when there is no such folder, it is incomplete or spoilt, of another version, or its tensors
+                do not fit; it says which.
+        """
+        model, tokenizer, card = read_policy(find_policy(source, revision))
+        return cls(model, tokenizer, num_slots, sampling, card)
+
+    def save_pretrained(self, folder: str | Path, card: str | None = None) -> None:
+        """Write a policy folder; it appears under its files' names when it is whole.
+
+        Args:
+            folder: Is made where it is not there.
+            card: The model card; None: the one it was loaded with, or one that says that nothing was measured. Who
+                has trained it on gives a new one.
+
+        Raises:
+            PolicyError: when it cannot be written; `folder` stays as it was.
+        """
+        write_policy(Path(folder), self.model, self.tokenizer, card or self.card)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        card: str | None = None,
+        private: bool | None = None,
+        token: str | None = None,
+        revision: str | None = None,
+    ) -> str:
+        """Upload what `save_pretrained` writes to the hub, in one commit; return the commit's address.
+
+        Args:
+            repo_id: "name/policy"; it is made where it is not there.
+            card: As in `save_pretrained`.
+            private: Whether a repository that is made is private; None: as its owner's default.
+            token: Of the hub; None: the one of `hf auth login` or of the variable HF_TOKEN.
+            revision: The branch to commit to; None: main.
+
+        Raises:
+            PolicyError: when the hub refuses or cannot be reached.
+        """
+        chosen = card or self.card
+        return push_policy(self.model, self.tokenizer, chosen, repo_id, private=private, token=token, revision=revision)
 
     @property
     def tokens_per_chunk(self) -> int:
@@ -56,10 +124,15 @@ class LALMPolicy:
             self.events[slot] = None
 
     def act(self, observations: Observations) -> Actions:
-        """Push one chunk of every stream and step the engine once."""
+        """Push one chunk of every stream and step the engine once.
+
+        Raises:
+            AudioError: when the chunks are not float32 [num_slots, 6400] in [-1, 1]; no stream has heard any then.
+        """
         slots = {session: slot for slot, session in enumerate(self.sessions) if session is not None}
+        chunks = self._chunks(observations)
         for session, slot in slots.items():
-            self.engine.push(session, observations["audio"][slot])
+            self.engine.push(session, chunks[slot])
         kinds = np.full(len(self.sessions), WAIT, np.int64)
         tokens = np.full((len(self.sessions), self.tokens_per_chunk), self.tokenizer.vocab_size, np.int64)
         for event in self.engine.step():
@@ -69,81 +142,25 @@ class LALMPolicy:
             tokens[slot, : len(event.token_ids)] = event.token_ids
         return {"kind": kinds, "tokens": tokens}
 
+    def _chunks(self, observations: Observations) -> dict[int, Audio]:
+        """Return the chunk of every slot that has a stream, all of them checked.
+
+        Raises:
+            AudioError: naming the slot whose chunk cannot be used.
+        """
+        if "audio" not in observations:
+            raise AudioError(
+                f"the observations hold {', '.join(map(repr, observations)) or 'nothing'}, expected 'audio'"
+            )
+        audio, expected = np.asarray(observations["audio"]), (len(self.sessions), CHUNK_SAMPLES)
+        if audio.shape != expected:
+            raise AudioError(
+                f"observations['audio'] has the shape {list(audio.shape)}, expected {list(expected)}: one chunk a slot"
+            )
+        active = [slot for slot, session in enumerate(self.sessions) if session is not None]
+        return {slot: check_samples(audio[slot], f"observations['audio'][{slot}]") for slot in active}
+
     @property
     def response_probabilities(self) -> list[float | None]:
         """P(response) of the last step; None in the middle of a reply."""
         return [event.probability if event else None for event in self.events]
-
-
-def save_policy(folder: Path, model: LALM, tokenizer: ReplyTokenizer) -> None:
-    """Write `config.json`, `model.safetensors` and the tokenizer aside, then move them into `folder`.
-
-    Raises:
-        PolicyError: when they cannot be written (a full disk, no permission); `folder` stays as it was.
-    """
-    aside = folder.with_name(f".{folder.name}.{os.getpid()}")
-    try:
-        model.save_pretrained(aside)
-        tokenizer.hf.save_pretrained(aside)
-        folder.mkdir(exist_ok=True)
-        for file in sorted(aside.iterdir()):
-            file.replace(folder / file.name)
-    except Exception as error:  # safetensors and tokenizers have errors of their own, of no special kind
-        message = f"{folder}: the policy cannot be written: {error}".splitlines()[0]
-        raise PolicyError(message) from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def load_policy(folder: Path, num_slots: int = 1, sampling: Sampling | None = None) -> LALMPolicy:
-    """Load a policy folder.
-
-    Raises:
-        PolicyError: when it is no policy folder, is incomplete or spoilt, or is of another version.
-    """
-    if not folder.is_dir():
-        raise PolicyError(f"{folder}: no such policy folder; train one with `soundflow quickstart`")
-    missing = [name for name in _FILES if not (folder / name).is_file()]
-    if missing:
-        raise PolicyError(f"{folder}: not a policy folder, it has no {', '.join(missing)}")
-    try:
-        config = LALMConfig.from_pretrained(folder)
-        if config.model_type != LALMConfig.model_type or not config.layout:
-            raise PolicyError(f"{folder}/config.json: not a SoundFlow policy (model_type {config.model_type!r})")
-        if config.format_version != FORMAT_VERSION:
-            raise PolicyError(
-                f"{folder}/config.json: format version {config.format_version}, this release reads {FORMAT_VERSION}"
-            )
-        model, loading = LALM.from_pretrained(folder, config=config, output_loading_info=True)
-    except (OSError, ValueError, RuntimeError, TypeError, KeyError, SafetensorError) as error:
-        raise PolicyError(f"{folder}: the policy cannot be read: {error}".splitlines()[0]) from error
-    wrong = [*loading["missing_keys"], *loading["unexpected_keys"]]
-    if wrong:
-        raise PolicyError(f"{folder}/model.safetensors: weights do not fit the configuration: {sorted(wrong)[:3]}")
-    return LALMPolicy(model, _load_tokenizer(folder, model), num_slots, sampling)
-
-
-def _load_tokenizer(folder: Path, model: LALM) -> ReplyTokenizer:
-    """Load the tokenizer of a policy folder.
-
-    Raises:
-        PolicyError: when it is none, or not the one that the model was trained with.
-    """
-    layout = model.layout
-    try:
-        tokenizer = ReplyTokenizer.from_pretrained(folder)
-        own = tokenizer.layout(
-            audio_tokens_per_chunk=layout.audio_tokens_per_chunk,
-            tokens_per_chunk=layout.tokens_per_chunk,
-            window_chunks=layout.window_chunks,
-        )
-    except Exception as error:  # tokenizers raises nothing more special
-        message = f"{folder}/tokenizer.json: cannot be read: {error}".splitlines()[0]
-        raise PolicyError(message) from error
-    size = model.text_model.config.vocab_size
-    if own != layout or tokenizer.vocab_size != size:
-        raise PolicyError(
-            f"{folder}/tokenizer.json: {tokenizer.vocab_size} ids that do not fit the model's {size}; it belongs to"
-            " another policy"
-        )
-    return tokenizer

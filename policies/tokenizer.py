@@ -53,7 +53,10 @@ class ReplyTokenizer:
     @classmethod
     def from_pretrained(cls, folder: Path) -> "ReplyTokenizer":
         """Load the tokenizer saved in a policy folder."""
-        return cls(PreTrainedTokenizerFast.from_pretrained(folder))
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+        for key in ("is_local", "local_files_only"):  # how it was found, which `save_pretrained` would write down
+            tokenizer.init_kwargs.pop(key, None)
+        return cls(tokenizer)
 
     @property
     def vocab_size(self) -> int:

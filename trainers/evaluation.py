@@ -93,9 +93,9 @@ def evaluate_on_clips(
         classifier = train_classifier(learned, seed) if policy == "classifier" else None
         player = make_baseline(policy, num_slots, tokenizer, tokens, seed, classifier=classifier)
     else:
-        from policies.lalm_policy import load_policy  # noqa: PLC0415 - torch is heavy, and baselines need none
+        from policies.lalm_policy import LALMPolicy  # noqa: PLC0415 - torch is heavy, and baselines need none
 
-        player = loaded = load_policy(Path(policy), num_slots)
+        player = loaded = LALMPolicy.from_pretrained(Path(policy), num_slots)
         tokenizer, tokens = loaded.tokenizer, loaded.tokens_per_chunk
     wanted = range(len(scenarios))
     traces = play(player, scenarios, wanted, num_slots=num_slots, tokenizer=tokenizer, tokens_per_chunk=tokens)

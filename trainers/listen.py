@@ -8,7 +8,7 @@ import numpy as np
 
 from envs.audio import stream_chunks
 from envs.clock import CHUNK_SAMPLES
-from policies.lalm_policy import LALMPolicy, load_policy
+from policies.lalm_policy import LALMPolicy
 from policies.session import StepEvent
 
 _BAR_WIDTH = 10
@@ -30,7 +30,7 @@ def listen(path: Path, policy_dir: Path, out: TextIO, as_json: bool = False) -> 
     Raises:
         PolicyError, AudioError: when the folder or the file cannot be used.
     """
-    policy, chunks = load_policy(policy_dir), stream_chunks(path)
+    policy, chunks = LALMPolicy.from_pretrained(policy_dir), stream_chunks(path)
     session = policy.engine.open()
     reply: list[int] = []
     speaking, heard = False, policy.engine.sessions[session]

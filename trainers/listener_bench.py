@@ -91,7 +91,7 @@ def bench_listener(config: QuickstartConfig, clips: ClipFolder, classifier: bool
     if not classifier:
         return ListenerNumbers(parameters, train_s, cpu, own, None, None, None)
     with run.phase("train the classifier"):
-        trained = train_classifier(run.library, config.seed, config.scenes.workers)
+        trained = train_classifier(run.recordings, config.seed, config.scenes.workers)
     slots = min(config.evaluation.batch_size, len(wanted))
     rate = config.model.tokens_per_chunk
     policy = make_baseline("classifier", slots, tokenizer, rate, config.seed, classifier=trained)

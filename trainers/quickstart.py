@@ -14,9 +14,10 @@ from envs.files import write_text
 from envs.metrics import Metric, evaluate_traces
 from envs.trace import Trace
 from policies.baselines import NEED_NOTHING, make_baseline
-from policies.lalm_policy import save_policy
 from policies.modeling_lalm import LALM
+from policies.policy_folder import write_policy
 from policies.tokenizer import ReplyTokenizer
+from trainers.card import quickstart_card
 from trainers.clips import ClipFolder
 from trainers.config import QuickstartConfig
 from trainers.episode_view import EpisodeView
@@ -56,10 +57,11 @@ def run_quickstart(config: QuickstartConfig, out: Path, clips: ClipFolder | None
     calibrate(run, model, tokenizer)
     results = {name: _judge_baselines(run, streams, tokenizer, name) for name, streams in run.held_out.items()}
     _judge_model(run, model, tokenizer, "supervised", results)
-    save_policy(out / "supervised", model, tokenizer)
+    card = quickstart_card("supervised", config, model, results, run.recordings)
+    write_policy(out / "supervised", model, tokenizer, card)
     _reinforce(run, model, tokenizer)
     last = _judge_model(run, model, tokenizer, "ppo", results)
-    save_policy(out / "policy", model, tokenizer)
+    write_policy(out / "policy", model, tokenizer, quickstart_card("ppo", config, model, results, run.recordings))
     run.seconds["total"] = round(time.perf_counter() - begin, 1)
     _publish(run, results, last)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from envs.files import write_text
-from envs.metrics import Metric
+from envs.metrics import MEANINGS, Metric
 from trainers.episode_view import SCRIPT, STYLE, EpisodeView, episode_html
 
 POLICY_ORDER = ("silent", "always", "random", "energy", "supervised", "ppo")
@@ -21,17 +21,6 @@ _INTRO = (
     "that deserves a reply; it has to be answered after enough of it was heard and before its deadline. Every other "
     "reply is a false alarm. All streams here have seeds, or recordings, that no policy was trained on."
 )
-_MEANINGS = {
-    "trigger precision, recall, F1": "of the replies, those that answer a cue; of the cues, those answered; both in "
-    "one",
-    "decision and balanced accuracy": "of all foreground sounds, those answered or left alone as they deserve; mean of "
-    "the two kinds",
-    "latency p50, p95": "seconds from the moment when enough had been heard to the reply; below 0 it came before",
-    "early rate": "of the replies that answer a cue, those that began before enough had been heard",
-    "reply quality, key fact match": "how well the words of such replies fit, from 0 to 1; key facts that they name",
-    "pauc": "reply quality delivered over the time from enough heard to the deadline, 0 for a miss",
-    "mean reward": "what PPO raises: the mean sum over a stream of the reward's components",
-}
 _TABLE_NOTE = (
     "Value, 95 % bootstrap interval over whole streams, and the count it averages over. The best value of a "
     "row is marked; where low is good, only policies with at least half of the best recall compete: a silent "
@@ -124,7 +113,7 @@ def _name(identifier: str) -> str:
 
 
 def _meanings() -> str:
-    rows = "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>" for name, text in _MEANINGS.items())
+    rows = "".join(f"<dt>{_name(name)}</dt><dd>{html.escape(text)}</dd>" for name, text in MEANINGS.items())
     return f"<details><summary>What the rows mean</summary><dl>{rows}</dl></details>"
 
 

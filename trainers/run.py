@@ -57,8 +57,8 @@ class Run:
     captions: list[str]
     replies: list[str]  # all that the agent may want to say
     reward: Reward
-    library: ClipLibrary | None  # the recordings to train on
-    held: ClipLibrary | None  # the recordings to judge by
+    recordings: ClipLibrary | None  # trained on, where clips are given
+    held: ClipLibrary | None  # judged by
     validation: Composed = field(init=False)
     held_out: dict[str, Composed] = field(default_factory=dict)  # "held_out" and, with recordings, "real_held_out"
     seconds: dict[str, float] = field(default_factory=dict)

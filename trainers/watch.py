@@ -50,9 +50,9 @@ def watch(ability: str, sub_task: str | None, seed: int, out: Path, policy_dir: 
         player, tokens = "an oracle", _ORACLE_TOKENS
         policy = OraclePolicy(lambda _: scenario, 1, tokenizer, tokens)
     else:
-        from policies.lalm_policy import load_policy  # noqa: PLC0415 - torch is heavy, and an oracle needs none
+        from policies.lalm_policy import LALMPolicy  # noqa: PLC0415 - torch is heavy, and an oracle needs none
 
-        player, loaded = str(policy_dir), load_policy(policy_dir)
+        player, loaded = str(policy_dir), LALMPolicy.from_pretrained(policy_dir)
         policy, tokenizer, tokens = loaded, loaded.tokenizer, loaded.tokens_per_chunk
     (trace,) = play(policy, lambda _: scenario, [seed], num_slots=1, tokenizer=tokenizer, tokens_per_chunk=tokens)
     what = ability if sub_task is None else f"{ability}, {sub_task.replace('_', ' ')}"

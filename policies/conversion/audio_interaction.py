@@ -23,10 +23,11 @@ from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import Qwen2_5OmniAu
 
 from envs.errors import PolicyError
 from policies.backbones.qwen_omni import CHUNK_EMBEDDINGS
+from policies.checkpoint_tensors import check_tensors
 from policies.configuration_lalm import LALMConfig
-from policies.conversion.assemble import assemble, check_tensors
-from policies.lalm_policy import save_policy
+from policies.conversion.assemble import assemble
 from policies.modeling_lalm import LALM
+from policies.policy_folder import write_policy
 from policies.tokenizer import ReplyTokenizer
 
 CONTROL_IDS = {
@@ -48,6 +49,10 @@ CONTROL_IDS = {
     "<audio>": 151646,  # the released blocks have <pad> there; the embedding of either is replaced by what was heard
     "<audio_begin>": 151647,
 }
+_NOTE = (
+    "Its tensors are those of the released checkpoint, under other names; rows of the vocabulary that no token has are"
+    " cut off. The decision's own head is zero, so that the threshold lies where P(response) is 0.5."
+)
 _SHAPE, _INDEX = "model_config.yaml", "model.safetensors.index.json"
 _TOWER, _TOWER_SHAPE = "audiointeraction_ChunkwisedEncoder.pth", "qwen25OmniConfig/config.json"
 
@@ -109,7 +114,7 @@ def convert_audio_interaction(source: Path, out: Path) -> None:
         raise PolicyError(f"{out}: is there already; name a folder that is not")
     model, tokenizer = read_audio_interaction(source)
     out.parent.mkdir(parents=True, exist_ok=True)
-    save_policy(out, model, tokenizer)
+    write_policy(out, model, tokenizer)
 
 
 def read_audio_interaction(
@@ -137,7 +142,8 @@ def read_audio_interaction(
         raise PolicyError(" ".join(message.split())) from error
     with torch.device("meta"):
         expected = {k: tuple(v.shape) for k, v in Qwen2_5OmniAudioEncoder(audio_config).state_dict().items()}
-    check_tensors({**shape.tensors(), **expected}, {**tensors, **tower}, source)
+    found = {name: tensor.shape for name, tensor in {**tensors, **tower}.items()}
+    check_tensors({**shape.tensors(), **expected}, found, source)
     if tokenizer.vocab_size > shape.padded_vocab_size:
         raise PolicyError(
             f"{source}: the tokenizer has {tokenizer.vocab_size} ids, padded_vocab_size is {shape.padded_vocab_size}"
@@ -150,6 +156,7 @@ def read_audio_interaction(
         audio_config,
         normalisation="running",
         max_reply_tokens=max_reply_tokens,
+        origin={"checkpoint": source.resolve().name, "note": _NOTE},  # not where it lay: cards are published
     )
     renamed = {**_language_model(shape, tensors, tokenizer.vocab_size), **_audio_tower(tower)}
     return assemble(config, renamed, tensors["lm_head.weight"].dtype, source), tokenizer

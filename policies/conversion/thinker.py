@@ -21,12 +21,17 @@ from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import Qwen2_5OmniAu
 
 from envs.errors import PolicyError
 from policies.backbones.qwen_omni import CHUNK_EMBEDDINGS
+from policies.checkpoint_tensors import refuse_tensors
 from policies.configuration_lalm import LALMConfig
 from policies.conversion.assemble import assemble
 from policies.features import Normalisation
 from policies.modeling_lalm import LALM
 from policies.tokenizer import ReplyTokenizer, with_control_tokens
 
+_NOTE = (
+    "Its audio tower and its language model keep their weights. The control tokens begin as the mean of the rows there"
+    " are: until it is trained on streams, it cannot know when to speak."
+)
 _Part = TypeVar("_Part", bound=nn.Module)
 _KEPT = (
     "hidden_size",
@@ -62,7 +67,8 @@ def from_thinker(
         normalisation: Of the features.
 
     Raises:
-        PolicyError: when it cannot be read, or is of a shape that the LALM cannot have.
+        PolicyError: when it cannot be read, lacks tensors, has some too many or of other shapes (all of them are
+            named), or is of a shape that the LALM cannot have.
         ConfigError: when the window is shorter than the longest reply.
     """
     thinker, tokenizer = _load(source, dtype)
@@ -77,8 +83,15 @@ def from_thinker(
     )
     tied = thinker.lm_head.weight is rows
     text_config = _text_config(language_model.config, control.vocab_size, tied, source)
+    local = Path(source).is_dir()
     config = LALMConfig.qwen_omni(
-        layout, text_config, tower.config, normalisation=normalisation, max_reply_tokens=max_reply_tokens
+        layout,
+        text_config,
+        tower.config,
+        normalisation=normalisation,
+        max_reply_tokens=max_reply_tokens,
+        # not where a folder lies: cards are published
+        origin={"checkpoint": Path(source).resolve().name if local else str(source), "note": _NOTE},
     )
     tensors = {f"text_model.{name}": tensor for name, tensor in language_model.state_dict().items()}
     tensors |= {f"encoder.tower.{name}": tensor for name, tensor in tower.state_dict().items()}
@@ -102,14 +115,17 @@ def _load(source: str | Path, dtype: torch.dtype) -> tuple[Any, PreTrainedTokeni
     """Return the thinker and its tokenizer."""
     try:
         thinker, loading = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(
-            source, dtype=dtype, output_loading_info=True
+            source,
+            dtype=dtype,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # refused below, with all the others
+            use_safetensors=True,
         )
         tokenizer = AutoTokenizer.from_pretrained(source)
     except Exception as error:  # hub, safetensors and tokenizers have errors of their own, of no common kind
         raise PolicyError(f"{source}: cannot be read as a thinker: {error}".splitlines()[0]) from error
-    missing = sorted(loading["missing_keys"])
-    if missing:
-        raise PolicyError(f"{source}: {len(missing)} tensors are missing: {', '.join(missing[:3])} ...")
+    misshapen = {name: (found, expected) for name, found, expected in loading["mismatched_keys"]}
+    refuse_tensors(source, loading["missing_keys"], loading["unexpected_keys"], misshapen)
     return thinker, tokenizer
 
 

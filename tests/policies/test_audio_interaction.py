@@ -14,7 +14,7 @@ from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import Qwen2_5OmniAu
 
 from envs.errors import PolicyError
 from policies.conversion.audio_interaction import CONTROL_IDS, read_audio_interaction
-from policies.lalm_policy import load_policy
+from policies.lalm_policy import LALMPolicy
 from policies.modeling_lalm import SequenceBatch
 from policies.token_layout import NO_AUDIO
 from tests.policies.conftest import TINY_TOWER, noise
@@ -111,7 +111,10 @@ def test_a_released_checkpoint_becomes_a_policy(tmp_path: Path, capsys: pytest.C
     source.mkdir()
     tensors, tower = write_checkpoint(source)
     assert main(["convert", "audio-interaction", str(source), str(tmp_path / "made" / "policy")]) == 0
-    policy = load_policy(tmp_path / "made" / "policy")
+    policy = LALMPolicy.from_pretrained(tmp_path / "made" / "policy")
+    assert policy.card is not None
+    assert "Made of the checkpoint `released`. Its tensors are those of the released checkpoint" in policy.card
+    assert "Nothing was measured" in policy.card
     model, layout, tokenizer = policy.model, policy.model.layout, policy.tokenizer
     for name in ("silent", "response", "end", "online", "english", "assistant", "audio_begin", "pad"):
         assert getattr(layout, name) == CONTROL_IDS[f"<{name}>"]

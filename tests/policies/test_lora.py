@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from envs.errors import PolicyError
-from policies.lalm_policy import load_policy, save_policy
+from policies.lalm_policy import LALMPolicy
 from policies.lora import add_lora, merge_lora
 from policies.modeling_lalm import LALM
+from policies.policy_folder import write_policy
 from policies.sequences import Turn, collate, lay_out
 from policies.tokenizer import ReplyTokenizer
 from tests.policies.conftest import noise, tiny_model
@@ -42,8 +43,10 @@ def test_adapters_are_trained_alone_and_merged(tokenizer: ReplyTokenizer, tmp_pa
     assert {name.split(".")[-2] for name in changed} == {
         f"{p}_proj" for p in ("q", "k", "v", "o", "gate", "up", "down")
     }
-    save_policy(tmp_path / "policy", model, tokenizer)
-    torch.testing.assert_close(hidden(load_policy(tmp_path / "policy").model).detach(), after, atol=1e-4, rtol=0)
+    write_policy(tmp_path / "policy", model, tokenizer)
+    torch.testing.assert_close(
+        hidden(LALMPolicy.from_pretrained(tmp_path / "policy").model).detach(), after, atol=1e-4, rtol=0
+    )
 
 
 def test_a_rank_below_one_is_refused(tokenizer: ReplyTokenizer) -> None:

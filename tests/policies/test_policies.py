@@ -1,21 +1,20 @@
-"""Baselines, policy folders and the tokenizer, as an evaluation uses them."""
+"""Baselines, models that were saved, and the tokenizer, as an evaluation uses them."""
 
-import json
-import resource
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from envs.errors import ConfigError, PolicyError
+from envs.errors import AudioError, ConfigError, PolicyError
 from envs.tokenizer import ByteTokenizer
 from policies.backbones import BACKBONES
 from policies.baselines import make_baseline
 from policies.configuration_lalm import LALMConfig
-from policies.lalm_policy import load_policy, save_policy
+from policies.lalm_policy import LALMPolicy
 from policies.modeling_lalm import LALM
-from policies.tokenizer import ReplyTokenizer, train_tokenizer
+from policies.policy_folder import write_policy
+from policies.tokenizer import ReplyTokenizer
 from tests.policies.conftest import REPLIES, noise, tiny_model
 
 
@@ -53,8 +52,8 @@ def test_unknown_baseline_is_named() -> None:
 def test_a_saved_policy_does_what_it_did(tokenizer: ReplyTokenizer, tmp_path: Path, backbone: str) -> None:
     """Buffers that are not in the file as well: `from_pretrained` left them uninitialised, and words were noise."""
     model = tiny_model(tokenizer, backbone=backbone)
-    save_policy(tmp_path / "policy", model, tokenizer)
-    loaded = load_policy(tmp_path / "policy")
+    write_policy(tmp_path / "policy", model, tokenizer)
+    loaded = LALMPolicy.from_pretrained(tmp_path / "policy")
     tensors = [*model.state_dict().items(), *model.named_buffers()]
     held = {**loaded.model.state_dict(), **dict(loaded.model.named_buffers())}
     for name, tensor in tensors:
@@ -84,37 +83,6 @@ def test_an_unknown_backbone_is_named(tokenizer: ReplyTokenizer) -> None:
         LALM(config)
 
 
-def test_a_policy_that_cannot_be_written_leaves_the_one_before(tokenizer: ReplyTokenizer, tmp_path: Path) -> None:
-    """A file may grow to 64 kB and no further, as on a disk that fills up."""
-    model, folder = tiny_model(tokenizer), tmp_path / "policy"
-    save_policy(folder, model, tokenizer)
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    model.decision_head.bias.data.fill_(7.0)
-    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (65_536, unlimited[1]))
-    try:
-        with pytest.raises(PolicyError, match="policy: the policy cannot be written") as error:
-            save_policy(folder, model, tokenizer)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
-    assert "\n" not in str(error.value)
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-    assert [path.name for path in tmp_path.iterdir()] == ["policy"]
-
-
-def test_a_tokenizer_of_another_policy_is_refused(tokenizer: ReplyTokenizer, tmp_path: Path) -> None:
-    """It would load, and every word would be another one."""
-    folder, other = tmp_path / "policy", train_tokenizer([*REPLIES, "Something else."], 280)
-    save_policy(folder, tiny_model(tokenizer), tokenizer)
-    other.hf.save_pretrained(folder)
-    with pytest.raises(PolicyError, match="belongs to another policy"):
-        load_policy(folder)
-    (folder / "tokenizer.json").write_text('{"version": "1.0"}')
-    with pytest.raises(PolicyError, match=r"tokenizer\.json: cannot be read") as error:
-        load_policy(folder)
-    assert "\n" not in str(error.value)
-
-
 def test_a_window_holds_what_is_heard_under_the_longest_reply(tokenizer: ReplyTokenizer) -> None:
     """Else a run of chunks would be fed in two pieces, and the training forward knows only one."""
     layout = tokenizer.layout(audio_tokens_per_chunk=2, tokens_per_chunk=4, window_chunks=8)
@@ -122,19 +90,20 @@ def test_a_window_holds_what_is_heard_under_the_longest_reply(tokenizer: ReplyTo
         LALMConfig.compact(layout, tokenizer.vocab_size, max_reply_tokens=32)
 
 
-def test_what_is_no_policy_folder_is_refused_in_one_line(tokenizer: ReplyTokenizer, tmp_path: Path) -> None:
-    with pytest.raises(PolicyError, match="no such policy folder"):
-        load_policy(tmp_path / "nowhere")
-    with pytest.raises(PolicyError, match=r"it has no config\.json"):
-        load_policy(tmp_path)
-    folder = tmp_path / "policy"
-    save_policy(folder, tiny_model(tokenizer), tokenizer)
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "format_version": 99}))
-    with pytest.raises(PolicyError, match="format version 99"):
-        load_policy(folder)
-    (folder / "config.json").write_text(json.dumps(config))
-    (folder / "model.safetensors").write_bytes(b"junk")
-    with pytest.raises(PolicyError, match="cannot be read") as error:
-        load_policy(folder)
-    assert "\n" not in str(error.value)
+def test_a_chunk_that_cannot_be_used_stops_the_batch_before_anybody_hears(tokenizer: ReplyTokenizer) -> None:
+    """Slot 1 is spoilt: slot 0 must not have heard its chunk when the same step is tried again."""
+    policy = LALMPolicy(tiny_model(tokenizer), tokenizer, 2)
+    policy.reset(np.ones(2, bool))
+    good = np.stack([noise(0, 1), noise(1, 1)])
+    bad = np.stack([noise(0, 1), np.full(6400, np.inf, np.float32)])
+    with pytest.raises(AudioError, match=r"observations\['audio'\]\[1\]: sample 0 is inf"):
+        policy.act(observations(bad))
+    for shape in ((2, 3200), (1, 6400), (6400,)):
+        with pytest.raises(AudioError, match=r"expected \[2, 6400\]: one chunk a slot"):
+            policy.act(observations(np.zeros(shape, np.float32)))
+    with pytest.raises(AudioError, match="hold 'sound', expected 'audio'"):
+        policy.act({"sound": good})
+    policy.act(observations(good))
+    assert [event.chunk for event in policy.events if event] == [0, 0]
+    policy.retire(1)
+    policy.act(observations(bad))  # nobody listens in slot 1

@@ -15,8 +15,9 @@ from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import Qwen2_5OmniTh
 from envs.errors import PolicyError
 from policies.conversion.thinker import from_thinker
 from policies.engine import Engine
-from policies.lalm_policy import load_policy, save_policy
+from policies.lalm_policy import LALMPolicy
 from policies.modeling_lalm import ExactRotaryEmbedding, SequenceBatch
+from policies.policy_folder import write_policy
 from policies.sequences import Turn, collate, lay_out
 from policies.token_layout import NO_AUDIO, SPECIAL_TOKENS
 from tests.policies.conftest import ROPE, TINY_TEXT, TINY_TOWER, noise
@@ -133,8 +134,12 @@ def test_it_is_a_policy_like_any_other(folder: Path, tmp_path: Path) -> None:
     """Saved, loaded and played, in float32 and in bfloat16."""
     for dtype, tolerance in ((torch.float32, 1e-4), (torch.bfloat16, 0.15)):
         model, tokenizer = from_thinker(folder, window_chunks=20, dtype=dtype, normalisation="running")
-        save_policy(tmp_path / str(dtype), model, tokenizer)
-        loaded = load_policy(tmp_path / str(dtype)).model
+        write_policy(tmp_path / str(dtype), model, tokenizer)
+        loaded = LALMPolicy.from_pretrained(tmp_path / str(dtype)).model
+        card = (tmp_path / str(dtype) / "README.md").read_text()
+        assert f"Made of the checkpoint `{folder.name}`. Its audio tower" in card
+        assert "Nothing was measured" in card
+        assert str(folder) not in card + (tmp_path / str(dtype) / "config.json").read_text()
         assert (loaded.dtype, loaded.config.normalisation) == (dtype, "running")
         engine = Engine(loaded)
         session = engine.open()
@@ -195,11 +200,18 @@ def test_what_is_no_thinker_is_refused_in_one_line(folder: Path, tmp_path: Path)
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
         (tmp_path / name).write_bytes((folder / name).read_bytes())
     tensors = load_file(folder / "model.safetensors")
-    del tensors["lm_head.weight"]
+    layers = [f"model.layers.{n}.mlp.down_proj.weight" for n in range(2)]
+    for name in ("lm_head.weight", "model.norm.weight"):
+        del tensors[name]
+    tensors |= {name: torch.zeros(3, 4) for name in layers} | {"model.layers.7.mlp.up_proj.weight": torch.zeros(1)}
     save_file(tensors, tmp_path / "model.safetensors", {"format": "pt"})
-    with pytest.raises(PolicyError, match=r"1 tensors are missing: lm_head\.weight") as error:
+    with pytest.raises(PolicyError) as error:
         from_thinker(tmp_path)
-    assert "\n" not in str(error.value)
+    assert str(error.value) == (
+        f"{tmp_path}: tensors do not fit: 2 missing: lm_head.weight, model.language_model.norm.weight;"
+        " 1 unexpected: model.language_model.layers.7.mlp.up_proj.weight;"
+        " 2 of another shape: model.language_model.layers.{0-1}.mlp.down_proj.weight [3, 4], not [32, 64]"
+    )
     (tmp_path / "sliding").mkdir()
     write_thinker(tmp_path / "sliding", use_sliding_window=True, sliding_window=8, max_window_layers=1)
     with pytest.raises(PolicyError, match="expected plain rotary positions and full attention"):

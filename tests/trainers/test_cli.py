@@ -17,7 +17,7 @@ from envs.files import write_text
 from envs.metrics import Metric
 from envs.rewards import reward_from_config
 from policies.engine import Engine
-from policies.lalm_policy import save_policy
+from policies.policy_folder import write_policy
 from policies.session import Sampling
 from policies.tokenizer import train_tokenizer
 from tests.policies.conftest import REPLIES, tiny_model
@@ -42,7 +42,7 @@ def tiny_policy(folder: Path, decision_bias: float) -> Path:
     else:
         raise AssertionError("none of 20 random networks says a word")
     model.decision_head.bias.data.fill_(decision_bias)
-    save_policy(folder, model, tokenizer)
+    write_policy(folder, model, tokenizer)
     return folder
 
 
