@@ -14,8 +14,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile as sf
+from huggingface_hub import CommitInfo, HfApi, RepoUrl
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from policies.policy_folder import write_policy
+from policies.tokenizer import train_tokenizer
+from tests.policies.conftest import REPLIES, tiny_model
+from tests.policies.test_thinker import write_thinker
 
 ROOT = Path(__file__).parent.parent
 ROOMS = ("envs", "policies", "trainers")  # a room imports itself and those before it
@@ -23,6 +29,7 @@ ROOMS = ("envs", "policies", "trainers")  # a room imports itself and those befo
 HEAVY = {"torch", "torchaudio", "transformers", "trl", "stable_baselines3", "accelerate"}
 LIGHT_AT_IMPORT = ("torch", "matplotlib", "soundfile", "soxr", "sacrebleu", "transformers", "datasets")
 MAX_LINES = 400
+README_BLOCKS = ("policy folder", "thinker", "environment", "reward", "policy", "gate", "sounds", "corpus")
 
 
 def modules() -> list[Path]:
@@ -141,26 +148,33 @@ def write_sounds(folder: Path) -> None:
         csv.writer(file).writerows([header.split(","), *rows])
 
 
-def shorten_training(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Write a tiny policy to where a quickstart leaves its own, and make PPO's rollouts short."""
+def shorten_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make PPO's rollouts short."""
     import stable_baselines3
 
-    from policies.lalm_policy import save_policy
-    from policies.tokenizer import train_tokenizer
-    from tests.policies.conftest import REPLIES, tiny_model
-
-    folder.parent.mkdir(parents=True)
-    tokenizer = train_tokenizer(REPLIES, 300)
-    save_policy(folder, tiny_model(tokenizer), tokenizer)
     monkeypatch.setattr(stable_baselines3, "PPO", partial(stable_baselines3.PPO, n_steps=64))
 
 
-@pytest.mark.parametrize("block", readme_blocks(), ids=("environment", "reward", "policy", "gate", "sounds", "corpus"))
+def write_tiny_policy(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write a policy with random weights, and a hub that takes it."""
+    tokenizer = train_tokenizer(REPLIES, 300)
+    folder.parent.mkdir(parents=True)
+    write_policy(folder, tiny_model(tokenizer), tokenizer)
+    commit = CommitInfo("https://huggingface.co/me/doorbell/commit/1", "", "", "1")
+    monkeypatch.setattr(HfApi, "create_repo", lambda *_, **__: RepoUrl("https://huggingface.co/me/doorbell"))
+    monkeypatch.setattr(HfApi, "create_commit", lambda *_, **__: commit)
+
+
+@pytest.mark.parametrize("block", readme_blocks(), ids=README_BLOCKS)
 def test_readme_code_runs(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert sum(bool(line.strip()) for line in block.splitlines()) < 10
     write_sounds(tmp_path / "my_sounds")
     if "runs/quickstart/policy" in block:
-        shorten_training(tmp_path / "runs/quickstart/policy", monkeypatch)
+        write_tiny_policy(tmp_path / "runs" / "quickstart" / "policy", monkeypatch)
+    if "stable_baselines3" in block:
+        shorten_training(monkeypatch)
+    if "Qwen/Qwen2.5-Omni-3B" in block:
+        write_thinker(tmp_path / "Qwen" / "Qwen2.5-Omni-3B")  # a folder of that name comes before the hub
     monkeypatch.chdir(tmp_path)
     exec(compile(block.replace("100_000", "64"), "README.md", "exec"), {"__name__": "readme"})
 
