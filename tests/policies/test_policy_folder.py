@@ -12,9 +12,10 @@ from safetensors.torch import load_file, save_file
 from envs.errors import PolicyError
 from policies.lalm_policy import LALMPolicy
 from policies.lora import add_lora
+from policies.modeling_lalm import LALM
 from policies.policy_folder import find_policy, write_policy
 from policies.tokenizer import ReplyTokenizer, train_tokenizer
-from tests.policies.conftest import REPLIES, tiny_model
+from tests.policies.conftest import REPLIES, tiny_model, tiny_omni
 
 FILES = ["README.md", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
 
@@ -240,3 +241,18 @@ def test_what_is_no_policy_folder_is_refused_in_one_line(tokenizer: ReplyTokeniz
     with pytest.raises(PolicyError, match="cannot be read") as error:
         LALMPolicy.from_pretrained(folder)
     assert "\n" not in str(error.value)
+
+
+def test_a_head_that_is_the_embedding_need_not_be_in_the_file(tokenizer: ReplyTokenizer, tmp_path: Path) -> None:
+    """Where the two are tied, one is written; where they are not, a missing head is an error."""
+    config = tiny_omni(tokenizer, 64)
+    config.tie_word_embeddings = True
+    model = LALM(config)
+    write_policy(tmp_path / "policy", model, tokenizer)
+    assert "lm_head.weight" not in load_file(tmp_path / "policy" / "model.safetensors")
+    loaded = LALMPolicy.from_pretrained(tmp_path / "policy").model
+    assert torch.equal(loaded.lm_head.weight, model.text_model.embed_tokens.weight)
+    document = json.loads((tmp_path / "policy" / "config.json").read_text())
+    document["tie_word_embeddings"] = False
+    (tmp_path / "policy" / "config.json").write_text(json.dumps(document))
+    assert "1 missing: lm_head.weight" in refusal(tmp_path / "policy")
