@@ -1,11 +1,13 @@
 """Low-rank adapters on the language model, through the optional extra `lora` (peft)."""
 
+from collections.abc import Collection
 from types import ModuleType
 
 from envs.errors import PolicyError
 from policies.modeling_lalm import LALM
 
 _TARGETS = r"text_model\.layers\.\d+\.(self_attn|mlp)\.\w+_proj"
+_ADAPTER = ".lora_"  # in the name of every parameter of an adapter
 
 
 def add_lora(model: LALM, rank: int, *, alpha: float | None = None, dropout: float = 0.0) -> LALM:
@@ -41,6 +43,21 @@ def merge_lora(model: LALM) -> LALM:
         del model.peft_config  # `save_pretrained` would write adapters
         model._hf_peft_config_loaded = False
     return model.requires_grad_(True)
+
+
+def train_only(model: LALM, modules: Collection[str]) -> LALM:
+    """Freeze all of a model but the named modules, in place; of a language model with adapters, all but the adapters.
+
+    Args:
+        model: With adapters or without.
+        modules: Names of its children, of `text_model` and `projector` say.
+    """
+    adapted = any(_ADAPTER in name for name, _ in model.named_parameters())
+    for name, parameter in model.named_parameters():  # a tied head is the language model's embedding
+        child = name.partition(".")[0]
+        frozen_base = adapted and child == "text_model" and _ADAPTER not in name
+        parameter.requires_grad_(child in modules and not frozen_base)
+    return model
 
 
 def _peft() -> ModuleType:

@@ -43,6 +43,12 @@ class SequenceBatch:
     position: Tensor  # int64 [B, L]
     mask: Tensor  # bool [B, 1, L, K], True where a query may look
 
+    def to(self, device: torch.device) -> "SequenceBatch":
+        """Return the batch on a device."""
+        return SequenceBatch(
+            self.ids.to(device), self.audio_index.to(device), self.position.to(device), self.mask.to(device)
+        )
+
 
 class LALM(PreTrainedModel):
     """Hears chunks, predicts a control token after each run of them, and writes replies."""

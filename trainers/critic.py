@@ -102,8 +102,9 @@ class Critic(nn.Module):
         self.memory: deque[tuple[Tensor, Tensor, Tensor]] = deque(maxlen=remembered)  # of the latest iterations
 
     def forward(self, situations: Tensor) -> Tensor:
-        """Return the values of (waiting, responding): [..., SITUATION_SIZE] -> [..., 2]."""
-        return self.score(situations)
+        """Return the values of (waiting, responding): [..., SITUATION_SIZE] -> [..., 2], on the device of the input."""
+        own = next(self.score.parameters()).device  # the trainer's; what is known of an episode is on the CPU
+        return self.score(situations.to(own)).to(situations.device)
 
     def value_of_cut(self, trace: Trace, chunk: int, probability: float, gamma: float) -> float:
         """Return what would have come after a stream was cut before `chunk`, decided as likely as it was last."""

@@ -77,8 +77,8 @@ class Experience:
 
 
 def experience(model: LALM, rollouts: Sequence[Rollout]) -> Experience:
-    """Lay the rollouts out as one padded batch, action tokens in the rollouts' own order."""
-    layout = model.layout
+    """Lay the rollouts out as one padded batch on the model's device, action tokens in the rollouts' own order."""
+    layout, device = model.layout, model.device
     sequences = [lay_out(layout, rollout.turns) for rollout in rollouts]
     counts = [len(rollout.embeddings) for rollout in rollouts]
     row, at, action = [], [], []
@@ -91,14 +91,16 @@ def experience(model: LALM, rollouts: Sequence[Rollout]) -> Experience:
             at.append(position - 1)
             action.append(int(token == layout.response) if is_decision else token)
     return Experience(
-        tokens=collate(sequences, counts, layout.audio_tokens_per_chunk),
+        tokens=collate(sequences, counts, layout.audio_tokens_per_chunk).to(device),
         audio=torch.cat([e for rollout in rollouts for e in rollout.embeddings]).clone(),
-        row=torch.tensor(row),
-        at=torch.tensor(at),
-        is_decision=torch.tensor([d for rollout in rollouts for d in rollout.is_decision]),
-        action=torch.tensor(action),
-        log_prob=torch.tensor([p for rollout in rollouts for p in rollout.log_prob]),
-        decision_policy=torch.tensor([[1.0 - p, p] for rollout in rollouts for p in rollout.probability]),
+        row=torch.tensor(row, device=device),
+        at=torch.tensor(at, device=device),
+        is_decision=torch.tensor([d for rollout in rollouts for d in rollout.is_decision], device=device),
+        action=torch.tensor(action, device=device),
+        log_prob=torch.tensor([p for rollout in rollouts for p in rollout.log_prob], device=device),
+        decision_policy=torch.tensor(
+            [[1.0 - p, p] for rollout in rollouts for p in rollout.probability], device=device
+        ),
     )
 
 
@@ -161,19 +163,19 @@ class StreamPPOTrainer(PPOTrainer):
                 self.ref_model.content_log_probs(reference[~batch.is_decision]),
             )
         known = torch.cat([situation(r.trace, r.decision_chunks, r.probability, args.gamma) for r in rollouts])
-        taken = batch.action[batch.is_decision]
+        taken, sampled = batch.action[batch.is_decision].cpu(), batch.decision_policy.cpu()
         if self.state.global_step == 0:  # it knows nothing yet: what was earned to the end is all there is
             critic.fit(known, taken, self._returns(rollouts, torch.zeros(len(taken)), 1.0), 4 * args.critic_steps)
             critic.memory.clear()  # from now on these returns count with the critic's values in them
         with torch.no_grad():
             worth = critic(known)
-        values = (worth * batch.decision_policy).sum(-1)
+        values = (worth * sampled).sum(-1)
         returns = self._returns(rollouts, values, args.lam)
         advantage = worth - values.unsqueeze(1)
         advantage.scatter_(1, taken.unsqueeze(1), (returns - values).unsqueeze(1))
-        scale = (batch.decision_policy * advantage.square()).sum(-1).mean().sqrt()
-        batch.decision_advantage = advantage / (scale + 1e-6)
-        batch.content_advantage = content_advantages(rollouts, policy.config.max_reply_tokens)
+        scale = (sampled * advantage.square()).sum(-1).mean().sqrt()
+        batch.decision_advantage = (advantage / (scale + 1e-6)).to(policy.device)
+        batch.content_advantage = content_advantages(rollouts, policy.config.max_reply_tokens).to(policy.device)
         error = returns - worth.gather(1, taken.unsqueeze(1)).squeeze(1)
         critic.fit(known, taken, returns, args.critic_steps)
         return 1.0 - float(error.var() / returns.var().clamp_min(1e-6))
@@ -195,11 +197,12 @@ class StreamPPOTrainer(PPOTrainer):
         """Make several epochs of minibatches of episodes; return mean statistics."""
         args, episodes = self.args, len(batch.tokens.ids)
         policy = self.accelerator.unwrap_model(self.model).policy
+        policy.train(policy.text_model.gradient_checkpointing)  # which needs it; else the policy stays as it sampled
         order = np.random.default_rng([args.seed, self.state.global_step])
         history: list[dict[str, float]] = []
         for _ in range(args.num_ppo_epochs):
             for chosen in np.array_split(order.permutation(episodes), args.num_mini_batches):
-                loss, statistics = self._loss(batch, torch.from_numpy(np.sort(chosen)))
+                loss, statistics = self._loss(batch, torch.from_numpy(np.sort(chosen)).to(batch.row.device))
                 self.optimizer.zero_grad()
                 self.accelerator.backward(loss)
                 self.accelerator.clip_grad_norm_(policy.parameters(), args.max_grad_norm)  # not the critic's
@@ -210,8 +213,8 @@ class StreamPPOTrainer(PPOTrainer):
     def _loss(self, batch: Experience, chosen: Tensor) -> tuple[Tensor, dict[str, float]]:
         """Return the clipped PPO loss on some episodes, with its parts."""
         args, model = self.args, self.accelerator.unwrap_model(self.model)
-        new_row = torch.full((len(batch.tokens.ids),), -1)
-        new_row[chosen] = torch.arange(len(chosen))
+        new_row = torch.full((len(batch.tokens.ids),), -1, device=chosen.device)
+        new_row[chosen] = torch.arange(len(chosen), device=chosen.device)
         taken = new_row[batch.row] >= 0
         tokens = SequenceBatch(
             batch.tokens.ids[chosen],
@@ -309,8 +312,9 @@ def _summary(rollouts: Sequence[Rollout]) -> dict[str, float]:
 
 
 def _optimizer(model: LALM, config: ReinforcementConfig) -> torch.optim.Optimizer:
-    """Return AdamW over the decision's head and, more slowly, the language model."""
-    trunk = [parameter for module in (model.text_model, model.lm_head) for parameter in module.parameters()]
+    """Return AdamW over the decision's head and, more slowly, what may be trained of the language model."""
+    modules = (model.text_model, model.lm_head)
+    trunk = [parameter for module in modules for parameter in module.parameters() if parameter.requires_grad]
     return torch.optim.AdamW(
         [
             {"params": list(model.decision_head.parameters()), "lr": config.decision_learning_rate},
@@ -360,7 +364,7 @@ def train_ppo(
         save_strategy="no",
         bf16=False,
         gradient_checkpointing=False,
-        use_cpu=True,
+        use_cpu=model.device.type == "cpu",
         seed=seed,
     )
     rows = Dataset.from_dict({"seed": list(seeds)})

@@ -43,6 +43,16 @@ class SampleBatch:
     decisions: Tensor  # bool [B, L]: a control token to predict stands here
     contents: Tensor  # bool [B, L]: a reply token to predict stands here
 
+    def to(self, device: torch.device) -> "SampleBatch":
+        """Return the batch on a device."""
+        return replace(
+            self,
+            log_mel=self.log_mel.to(device),
+            tokens=self.tokens.to(device),
+            decisions=self.decisions.to(device),
+            contents=self.contents.to(device),
+        )
+
 
 def timeline_turns(
     timeline: Sequence[TimelineEntry], num_chunks: int, tokenizer: ReplyTokenizer, layout: TokenLayout

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import Trainer, TrainingArguments
 
+from policies.lora import train_only
 from policies.modeling_lalm import LALM
 from trainers.config import StageConfig, SupervisedConfig
 from trainers.progress import show_progress
@@ -60,9 +61,11 @@ class Tagger(nn.Module):
 
     def forward(self, batch: SampleBatch) -> Tensor:
         """Return the cross-entropy over the labels."""
+        batch = batch.to(self.model.device)
         chunks = self.model.encode(batch.log_mel).mean(dim=1)  # [sum of T, hidden]
-        sounds = torch.stack([own.mean(dim=0) for own in chunks.split(batch.num_chunks)])
-        return F.cross_entropy(self.head(sounds), torch.tensor([self.index[label] for label in batch.labels]))
+        sounds = torch.stack([own.mean(dim=0) for own in chunks.split(batch.num_chunks)]).float()
+        labels = torch.tensor([self.index[label] for label in batch.labels], device=sounds.device)
+        return F.cross_entropy(self.head(sounds), labels)
 
 
 class DualLoss(nn.Module):
@@ -87,7 +90,7 @@ class DualLoss(nn.Module):
                 return hidden.sum() * 0.0  # a batch of silent streams has no reply to learn from
             ids = batch.tokens.ids[:, 1:][mask]
             weight = torch.where(ids == self.model.layout.response, self.response_weight, 1.0)
-            losses = F.cross_entropy(self.model.lm_head(hidden[mask]), ids, reduction="none")
+            losses = F.cross_entropy(self.model.lm_head(hidden[mask]).float(), ids, reduction="none")
             return (losses * weight).sum() / weight.sum()
 
         return cross_entropy(batch.contents), cross_entropy(batch.decisions)
@@ -99,6 +102,7 @@ class DualLoss(nn.Module):
 
     def forward(self, batch: SampleBatch) -> Tensor:
         """Return `L_lm + stream_weight * L_stream`."""
+        batch = batch.to(self.model.device)
         return self.combined(batch, self.hidden(batch))
 
 
@@ -113,9 +117,10 @@ class NamingLoss(nn.Module):
 
     def forward(self, batch: SampleBatch) -> Tensor:
         """Return `L_lm + stream_weight * L_stream + weight * L_name`."""
+        batch = batch.to(self.dual.model.device)
         hidden = self.dual.hidden(batch)
-        names = torch.tensor([self.index[label] for label in batch.heard])
-        naming = F.cross_entropy(self.head(hidden[batch.decisions[:, 1:]]), names)
+        names = torch.tensor([self.index[label] for label in batch.heard], device=hidden.device)
+        naming = F.cross_entropy(self.head(hidden[batch.decisions[:, 1:]].float()), names)
         return self.dual.combined(batch, hidden) + self.weight * naming
 
 
@@ -143,10 +148,12 @@ class _Samples(Dataset):  # a list is enough for torch, but Trainer insists on t
 def train_stage(
     stage: Stage, model: LALM, samples: Sequence[StreamSample], config: SupervisedConfig, out: Path, seed: int
 ) -> list[tuple[int, float]]:
-    """Train one stage in place; return its loss curve as (step, loss)."""
+    """Train one stage in place, on the model's device; return its loss curve as (step, loss).
+
+    Of a language model with adapters (`policies.lora.add_lora`), only the adapters are trained.
+    """
     own: StageConfig = getattr(config, stage.name)
-    for name, module in model.named_children():
-        module.requires_grad_(name in stage.trains)
+    train_only(model, stage.trains)
     loss: nn.Module
     if stage.name == "hearing":
         loss = Tagger(model, [s.label for s in samples])
@@ -169,7 +176,7 @@ def train_stage(
         save_strategy="no",
         report_to=["tensorboard"],
         remove_unused_columns=False,
-        use_cpu=True,
+        use_cpu=model.device.type == "cpu",
         seed=seed,
         dataloader_drop_last=True,
         dataloader_pin_memory=False,
@@ -182,5 +189,5 @@ def train_stage(
     )
     show_progress(trainer, "loss")
     trainer.train()
-    model.requires_grad_(True).eval()
+    train_only(model, [name for name, _ in model.named_children()]).eval()
     return [(entry["step"], entry["loss"]) for entry in trainer.state.log_history if "loss" in entry]
