@@ -5,12 +5,14 @@ from typing import Any
 
 from transformers import PretrainedConfig
 from transformers.models.qwen2 import Qwen2Config
+from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5OmniAudioEncoderConfig
 
 from envs.errors import ConfigError
 from policies.features import CHUNK_FRAMES, Normalisation
 from policies.token_layout import TokenLayout
 
 FORMAT_VERSION = 1
+_TWIN_SHRINKS = (1, 2, 4, 8, 16, 32, 64)  # 128 values of a language model's head become at least 2: one rotary pair
 
 
 def check_window(layout: TokenLayout, max_reply_tokens: int) -> None:
@@ -144,3 +146,54 @@ class LALMConfig(PretrainedConfig):
             origin=origin,
             tie_word_embeddings=text_config.tie_word_embeddings,
         )
+
+    @classmethod
+    def qwen_omni_twin(
+        cls,
+        layout: TokenLayout,
+        vocab_size: int,
+        *,
+        shrink: int = 8,
+        normalisation: Normalisation = "fixed",
+        max_reply_tokens: int = 64,
+    ) -> "LALMConfig":
+        """Return the shape of Qwen2.5-Omni-3B's thinker with every width divided by `shrink`.
+
+        Depth and the numbers of heads stay: 36 layers with 16 heads over 2 key-value heads, and 32 layers with 20
+        heads in the audio tower. A matrix has 1/shrink^2 of the parameters, so that the default is the 1/64-size twin:
+        widths 2048, 11,008, 1280 and 5120 become 256, 1376, 160 and 640, and 3.40 billion parameters in layers become
+        53 million, which a CPU trains. With 1 and a vocabulary of 151,936 it is Qwen2.5-Omni-3B itself. The
+        vocabulary is not divided: it is the tokenizer's.
+
+        Args:
+            layout: The token layout; ten audio tokens a chunk.
+            vocab_size: Ids of the tokenizer.
+            shrink: A power of two up to 64.
+            normalisation: Of the features.
+            max_reply_tokens: A reply is ended after this many tokens.
+
+        Raises:
+            ConfigError: when no head would be left whole, or the window is shorter than the longest reply.
+        """
+        if shrink not in _TWIN_SHRINKS:
+            raise ConfigError(f"shrink is {shrink}, expected one of {', '.join(map(str, _TWIN_SHRINKS))}")
+        text = Qwen2Config(
+            vocab_size=vocab_size,
+            hidden_size=2048 // shrink,
+            intermediate_size=11_008 // shrink,
+            num_hidden_layers=36,
+            num_attention_heads=16,
+            num_key_value_heads=2,
+            rms_norm_eps=1e-6,
+            rope_parameters={"rope_type": "default", "rope_theta": 1_000_000.0},
+            tie_word_embeddings=False,
+            use_cache=False,
+        )
+        tower = Qwen2_5OmniAudioEncoderConfig(
+            d_model=1280 // shrink,
+            encoder_ffn_dim=5120 // shrink,
+            encoder_layers=32,
+            encoder_attention_heads=20,
+            output_dim=2048 // shrink,
+        )
+        return cls.qwen_omni(layout, text, tower, normalisation=normalisation, max_reply_tokens=max_reply_tokens)
