@@ -10,41 +10,16 @@ import torch
 from envs.errors import AudioError, PolicyError
 from policies.backbones import BACKBONES
 from policies.engine import Engine
-from policies.modeling_lalm import LALM
-from policies.sequences import Turn, collate, lay_out
-from policies.session import Sampling, StepEvent
+from policies.session import Sampling
 from policies.tokenizer import ReplyTokenizer
 from tests.policies.conftest import noise, tiny_model
-
-CHUNKS = 30
-
-
-def play(model: LALM, seeds: list[int], late: dict[int, int] | None = None) -> dict[int, list[StepEvent]]:
-    """Stream noise through the engine, one session a seed; `late` sessions join at a later step."""
-    late = late or {}
-    engine, names, events = Engine(model, len(seeds)), {}, {seed: [] for seed in seeds}
-    for t in range(CHUNKS + max(late.values(), default=0)):
-        for seed in seeds:
-            if t == late.get(seed, 0):
-                names[engine.open(Sampling(None, 1.0, seed))] = seed
-        for session, seed in list(names.items()):
-            first = (t - late.get(seed, 0)) * 6400
-            if first < CHUNKS * 6400:
-                engine.push(session, noise(seed, CHUNKS)[first : first + 6400])
-        for event in engine.step():
-            events[names[event.session]].append(event)
-    return events
-
-
-def turns_of(events: list[StepEvent]) -> list[Turn]:
-    turns: list[Turn] = []
-    for event in events:
-        if event.decision == "speaking":
-            turns[-1] = Turn(turns[-1].chunk, (*(turns[-1].reply or ()), *event.token_ids))
-        else:
-            turns.append(Turn(event.chunk, event.token_ids if event.decision == "response" else None))
-    return turns
-
+from tests.policies.exactness import (
+    CHUNKS,
+    check_batched_is_alone,
+    check_engine_is_the_training_forward,
+    play,
+    turns_of,
+)
 
 both_backbones = pytest.mark.parametrize("backbone", list(BACKBONES))
 
@@ -54,37 +29,12 @@ both_backbones = pytest.mark.parametrize("backbone", list(BACKBONES))
 def test_engine_log_probabilities_equal_the_training_forwards(
     tokenizer: ReplyTokenizer, window_chunks: int, backbone: str
 ) -> None:
-    model = tiny_model(tokenizer, window_chunks, backbone=backbone)
-    for seed, events in play(model, [1, 2, 3]).items():
-        turns = turns_of(events)
-        assert any(turn.reply for turn in turns), "the test must see replies"
-        sequence = lay_out(model.layout, turns)
-        with torch.no_grad():
-            audio = model.encode(model.make_features().whole(torch.from_numpy(noise(seed, CHUNKS)))).flatten(0, 1)
-            batch = collate([sequence], [CHUNKS], model.layout.audio_tokens_per_chunk)
-            hidden = model.hidden_states(batch, audio)[0]
-            decisions = model.decision_log_probs(hidden[[i - 1 for i in sequence.decisions]])
-            contents = model.content_log_probs(hidden[[i - 1 for i in sequence.contents]])
-        took = [int(turn.reply is not None) for turn in turns]
-        engine_decisions = [e.log_prob for e in events if e.log_prob is not None]
-        np.testing.assert_allclose(decisions[range(len(took)), took], engine_decisions, atol=1e-4)
-        tokens = [t for turn in turns for t in turn.reply or ()]
-        engine_contents = [p for e in events for p in e.token_log_probs]
-        np.testing.assert_allclose(contents[range(len(tokens)), tokens], engine_contents, atol=1e-4)
+    check_engine_is_the_training_forward(tiny_model(tokenizer, window_chunks, backbone=backbone))
 
 
 @both_backbones
 def test_sessions_in_a_batch_equal_sessions_alone(tokenizer: ReplyTokenizer, backbone: str) -> None:
-    model = tiny_model(tokenizer, 6, backbone=backbone)
-    together = play(model, [1, 2, 3], late={2: 4})
-    for seed in (1, 2, 3):
-        for mine, alone in zip(together[seed], play(model, [seed])[seed], strict=True):
-            assert (mine.decision, mine.token_ids, mine.chunk) == (alone.decision, alone.token_ids, alone.chunk)
-            np.testing.assert_allclose(mine.token_log_probs, alone.token_log_probs, atol=1e-4)
-            assert (mine.probability is None) == (alone.probability is None)
-            if mine.probability is not None:
-                assert mine.probability == pytest.approx(alone.probability, abs=1e-4)
-                assert mine.log_prob == pytest.approx(alone.log_prob, abs=1e-4)
+    check_batched_is_alone(tiny_model(tokenizer, 6, backbone=backbone))
 
 
 def test_a_slot_changes_hands_while_others_go_on(tokenizer: ReplyTokenizer) -> None:

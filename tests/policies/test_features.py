@@ -6,6 +6,7 @@ import torch
 from transformers import WhisperFeatureExtractor
 
 from policies.features import ChunkFeatures, FeatureStream, LogMel, WhisperLogMel, chunk_windows
+from tests.policies.exactness import check_streaming_is_offline
 
 LATE = 40  # samples by which Whisper's frames, centred, end later than ours
 
@@ -14,17 +15,6 @@ def swelling(seconds: float, seed: int = 0) -> np.ndarray:
     """Noise that gets louder, so that a running maximum has something to run after."""
     n = round(seconds * 16_000)
     return (np.random.default_rng(seed).standard_normal(n) * np.geomspace(1e-4, 0.3, n)).astype(np.float32)
-
-
-def stream(features: ChunkFeatures, audio: np.ndarray, chunk_samples: int, piece: int) -> torch.Tensor:
-    """Push audio in pieces of any size; return the features of all chunks [T, frames, n_mels]."""
-    state, heard = FeatureStream(features.context_samples, chunk_samples), []
-    for first in range(0, len(audio), piece):
-        state.push(audio[first : first + piece])
-        windows = state.take()
-        if windows:
-            heard.append(features(torch.stack(windows), [state] * len(windows)))
-    return torch.cat(heard)
 
 
 every_kind = pytest.mark.parametrize(
@@ -38,10 +28,7 @@ every_kind = pytest.mark.parametrize(
 @pytest.mark.parametrize("chunk_s", [0.2, 0.4, 0.6, 0.8])
 @pytest.mark.parametrize("piece", [777, 20_000])
 def test_streaming_features_equal_offline_features(features: ChunkFeatures, chunk_s: float, piece: int) -> None:
-    audio, size = swelling(4.8), round(chunk_s * 16_000)
-    offline = features.whole(torch.from_numpy(audio), size)
-    assert offline.shape == (len(audio) // size, features.context_frames + size // 160, features.n_mels)
-    torch.testing.assert_close(stream(features, audio, size, piece), offline, atol=1e-5, rtol=0)
+    check_streaming_is_offline(features, swelling(4.8), round(chunk_s * 16_000), piece)
 
 
 @every_kind
