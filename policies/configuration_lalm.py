@@ -37,8 +37,8 @@ class LALMConfig(PretrainedConfig):
         layout: The token layout, a `TokenLayout` as a dict.
         backbone: Which parts it is put together from, a key of `policies.backbones.BACKBONES`.
         encoder_channels: Channels of the chunk encoder's four convolutions (`compact`).
-        audio_config: The audio tower, a `Qwen2_5OmniAudioEncoderConfig` as a dict (`qwen2.5-omni`).
-        normalisation: Of the features, as `policies.features.WhisperLogMel` has it (`qwen2.5-omni`).
+        audio_config: The audio tower, its configuration in `transformers` as a dict (all but `compact`).
+        normalisation: Of the features, as `policies.features.WhisperLogMel` has it (all but `compact`).
         max_reply_tokens: A reply is ended after this many tokens.
         origin: The `checkpoint` of others that it was made of, its name or id on the hub, and a `note` on how; empty
             for one that began from nothing.
@@ -135,13 +135,46 @@ class LALMConfig(PretrainedConfig):
         Raises:
             ConfigError: when the window is shorter than the longest reply.
         """
+        return cls.with_tower(
+            "qwen2.5-omni",
+            layout,
+            text_config,
+            {**audio_config.to_dict(), "n_window": CHUNK_FRAMES // 2},  # a window is two of its n_window
+            normalisation=normalisation,
+            max_reply_tokens=max_reply_tokens,
+        )
+
+    @classmethod
+    def with_tower(
+        cls,
+        backbone: str,
+        layout: TokenLayout,
+        text_config: Qwen2Config,
+        audio_config: dict[str, Any],
+        *,
+        normalisation: Normalisation = "fixed",
+        max_reply_tokens: int = 64,
+    ) -> "LALMConfig":
+        """Return the shape of a backbone around a language model and an audio tower.
+
+        Args:
+            backbone: "qwen2.5-omni", "qwen2-audio" or "voxtral".
+            layout: The token layout; ten audio tokens a chunk, five with "voxtral".
+            text_config: The language model.
+            audio_config: The audio tower, the configuration that `transformers` has for it as a dict.
+            normalisation: Of the features.
+            max_reply_tokens: A reply is ended after this many tokens.
+
+        Raises:
+            ConfigError: when the window is shorter than the longest reply.
+        """
         check_window(layout, max_reply_tokens)
         return cls(
             text_config=text_config.to_dict(),
             layout=asdict(layout),
             max_reply_tokens=max_reply_tokens,
-            backbone="qwen2.5-omni",
-            audio_config={**audio_config.to_dict(), "n_window": CHUNK_FRAMES // 2},  # a window is two of its n_window
+            backbone=backbone,
+            audio_config=audio_config,
             normalisation=normalisation,
             origin=origin,
             tie_word_embeddings=text_config.tie_word_embeddings,

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor, nn
 from transformers.models.qwen2 import Qwen2Config
@@ -15,7 +14,7 @@ class Encoder(nn.Module):
     """Encodes chunks, each from its own features alone, so that one by one and all at once is the same computation."""
 
     output_size: int
-    _no_split_modules: ClassVar[tuple[str, ...]] = ()  # classes of its layers; a `transformers` model asks its children
+    _no_split_modules: tuple[str, ...] = ()  # classes of its layers; a `transformers` model asks its children
 
     def forward(self, features: Tensor) -> Tensor:
         """Return [M, N, output_size] for the features [M, frames, n_mels] of M chunks."""

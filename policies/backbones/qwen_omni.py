@@ -1,6 +1,6 @@
 """The `qwen2.5-omni` backbone: the audio tower and the language model of Qwen2.5-Omni's thinker."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -41,7 +41,7 @@ class AudioTower(Encoder):
     The tower's last layer, `proj`, is the LALM's projector: it is trained where the rest stays frozen.
     """
 
-    _no_split_modules: ClassVar = tuple(Qwen2_5OmniAudioEncoder._no_split_modules)
+    _no_split_modules = tuple(Qwen2_5OmniAudioEncoder._no_split_modules)
 
     def __init__(self, config: Qwen2_5OmniAudioEncoderConfig) -> None:
         super().__init__()

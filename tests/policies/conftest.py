@@ -1,5 +1,7 @@
 """A tiny LALM with random weights: everything the big ones do, in milliseconds."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -55,7 +57,20 @@ def tiny_omni(tokenizer: ReplyTokenizer, window_chunks: int) -> LALMConfig:
     return LALMConfig.qwen_omni(layout, text_config, audio_config, normalisation="running", max_reply_tokens=8)
 
 
-TINY = {"compact": tiny_compact, "qwen2.5-omni": tiny_omni}
+def tiny_tower(tokenizer: ReplyTokenizer, window_chunks: int, backbone: str, audio: dict[str, int]) -> LALMConfig:
+    per_chunk = 5 if backbone == "voxtral" else 10
+    layout = tokenizer.layout(audio_tokens_per_chunk=per_chunk, tokens_per_chunk=3, window_chunks=window_chunks)
+    text_config = Qwen2Config(vocab_size=tokenizer.vocab_size, **TINY_TEXT, rope_parameters=ROPE)
+    return LALMConfig.with_tower(backbone, layout, text_config, audio, normalisation="running", max_reply_tokens=8)
+
+
+VOXTRAL_TOWER = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
+TINY = {
+    "compact": tiny_compact,
+    "qwen2.5-omni": tiny_omni,
+    "qwen2-audio": partial(tiny_tower, backbone="qwen2-audio", audio=TINY_TOWER),
+    "voxtral": partial(tiny_tower, backbone="voxtral", audio=VOXTRAL_TOWER),
+}
 
 
 def tiny_model(tokenizer: ReplyTokenizer, window_chunks: int = 64, seed: int = 0, backbone: str = "compact") -> LALM:

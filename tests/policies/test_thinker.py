@@ -158,6 +158,22 @@ def test_it_is_a_policy_like_any_other(folder: Path, tmp_path: Path) -> None:
         torch.testing.assert_close(log_probs[range(len(spoken_ids)), spoken_ids], found, atol=tolerance, rtol=0)
 
 
+def test_all_chunks_in_one_call_are_the_towers_own_loop(folder: Path) -> None:
+    """Values and gradients, against the attention that `transformers` calls once a chunk."""
+    encoder = from_thinker(folder)[0].encoder
+    features = torch.randn(5, 40, 128, generator=torch.Generator().manual_seed(0))
+    found = []
+    for attention in (encoder.tower.config._attn_implementation, "sdpa"):
+        encoder.tower.config._attn_implementation = attention
+        encoder.zero_grad()
+        output = encoder(features)
+        output.square().mean().backward()
+        found.append((output, *[p.grad for p in encoder.parameters() if p.grad is not None]))
+    assert len(found[0]) > 20
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-5)
+
+
 def test_gradient_checkpointing_changes_no_gradient(folder: Path) -> None:
     model, tokenizer = from_thinker(folder)
     features = model.make_features().whole(torch.from_numpy(noise(2, 4)))
