@@ -12,8 +12,8 @@ from policies.backbones import find_backbone
 from policies.backbones.base import Encoder
 from policies.configuration_lalm import LALMConfig
 from policies.features import FeatureStream
-from policies.lalm_policy import load_policy
 from policies.modeling_lalm import LALM
+from policies.policy_folder import find_policy, read_policy
 
 
 class FrozenEncoder(nn.Module):
@@ -48,7 +48,7 @@ class FrozenEncoder(nn.Module):
         Raises:
             PolicyError: when it is no usable one.
         """
-        return cls.of(load_policy(Path(folder)).model)
+        return cls.of(read_policy(find_policy(folder))[0])
 
     @classmethod
     def of_random_weights(cls, config: LALMConfig) -> "FrozenEncoder":

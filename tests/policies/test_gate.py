@@ -23,7 +23,7 @@ from policies.engine import Engine
 from policies.frozen_encoder import FrozenEncoder
 from policies.gate import Gate, GateExtractor, GateMemory, GateObservation
 from policies.gate_policy import GatePolicy
-from policies.lalm_policy import save_policy
+from policies.policy_folder import write_policy
 from policies.session import Sampling
 from policies.tokenizer import ReplyTokenizer
 from tests.policies.conftest import noise, tiny_model
@@ -273,7 +273,7 @@ def test_what_is_no_gate_is_refused(encoder: FrozenEncoder, tokenizer: ReplyToke
 
 def test_a_policy_folder_gives_its_encoder(tokenizer: ReplyTokenizer, tmp_path: Path) -> None:
     model = tiny_model(tokenizer)
-    save_policy(tmp_path / "policy", model, tokenizer)
+    write_policy(tmp_path / "policy", model, tokenizer)
     loaded, own = FrozenEncoder.from_policy(str(tmp_path / "policy")), FrozenEncoder.of(model)
     assert all(torch.equal(loaded.state_dict()[name], tensor) for name, tensor in own.state_dict().items())
     with pytest.raises(PolicyError, match="no such policy folder"):
