@@ -142,6 +142,7 @@ class LALMConfig(PretrainedConfig):
             {**audio_config.to_dict(), "n_window": CHUNK_FRAMES // 2},  # a window is two of its n_window
             normalisation=normalisation,
             max_reply_tokens=max_reply_tokens,
+            origin=origin,
         )
 
     @classmethod
@@ -154,6 +155,7 @@ class LALMConfig(PretrainedConfig):
         *,
         normalisation: Normalisation = "fixed",
         max_reply_tokens: int = 64,
+        origin: dict[str, str] | None = None,
     ) -> "LALMConfig":
         """Return the shape of a backbone around a language model and an audio tower.
 
@@ -164,6 +166,7 @@ class LALMConfig(PretrainedConfig):
             audio_config: The audio tower, the configuration that `transformers` has for it as a dict.
             normalisation: Of the features.
             max_reply_tokens: A reply is ended after this many tokens.
+            origin: The checkpoint that both come from.
 
         Raises:
             ConfigError: when the window is shorter than the longest reply.

@@ -22,9 +22,10 @@ from envs.rewards import Reward
 from envs.trace import Trace
 from policies.backbones import BACKBONES
 from policies.configuration_lalm import LALMConfig
-from policies.lalm_policy import LALMPolicy, load_policy, save_policy
+from policies.lalm_policy import LALMPolicy
 from policies.lora import add_lora, merge_lora
 from policies.modeling_lalm import LALM
+from policies.policy_folder import write_policy
 from policies.tokenizer import ReplyTokenizer, train_tokenizer
 from tests.policies.conftest import REPLIES, noise, tiny_model
 from tests.policies.exactness import (
@@ -160,8 +161,8 @@ def test_the_twin_does_everything_on_a_cpu(tokenizer, samples, tmp_path: Path) -
     rewards = reinforce(model, tokenizer, tmp_path, 1, BRIEFER)
     assert len(losses) == 3
     assert np.isfinite([*losses, *rewards]).all()
-    save_policy(tmp_path / "policy", merge_lora(model), tokenizer)
-    assert evaluate(load_policy(tmp_path / "policy"), BRIEFER).probabilities[0] is not None
+    write_policy(tmp_path / "policy", merge_lora(model), tokenizer)
+    assert evaluate(LALMPolicy.from_pretrained(tmp_path / "policy"), BRIEFER).probabilities[0] is not None
     write_wav(tmp_path / "sound.wav", noise(0, 2))
     lines = io.StringIO()
     listen(tmp_path / "sound.wav", tmp_path / "policy", lines, as_json=True)
