@@ -50,6 +50,14 @@ class PolicyError(SoundFlowError):
     """A policy folder that is none, is incomplete, or belongs to another version."""
 
 
+class SessionError(PolicyError):
+    """A session of the engine that is not there, was ended, or cannot go on."""
+
+
+class CapacityError(SessionError):
+    """An engine that is full."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the known name nearest to `name`, or the list of known names."""
     known = sorted(known)

@@ -12,10 +12,9 @@ from envs.episode import RESPOND, TOKENS, WAIT
 from envs.errors import AudioError
 from envs.scenario import Audio
 from policies.base import Actions, Observations
-from policies.engine import Engine
+from policies.engine import Engine, Sampling, StepEvent
 from policies.modeling_lalm import LALM
 from policies.policy_folder import find_policy, push_policy, read_policy, write_policy
-from policies.session import Sampling, StepEvent
 from policies.tokenizer import ReplyTokenizer
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from transformers import Cache, PreTrainedModel
 from transformers.models.qwen2 import Qwen2Config, Qwen2Model
 
+from policies.attention import GROUPED
 from policies.backbones import find_backbone
 from policies.configuration_lalm import LALMConfig
 from policies.features import ChunkFeatures
@@ -67,6 +68,7 @@ class LALM(PreTrainedModel):
         self.encoder = backbone.encoder(config)
         self.projector = backbone.projector(self.encoder.output_size, text_config)
         self.text_model = Qwen2Model(text_config)
+        self.text_model.config._attn_implementation = GROUPED
         self.text_model.rotary_emb = ExactRotaryEmbedding(text_config)
         self.lm_head = nn.Linear(text_config.hidden_size, text_config.vocab_size, bias=False)
         self.decision_head = nn.Linear(text_config.hidden_size, 1)

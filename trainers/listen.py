@@ -8,8 +8,8 @@ import numpy as np
 
 from envs.audio import stream_chunks
 from envs.clock import CHUNK_SAMPLES
+from policies.engine import StepEvent
 from policies.lalm_policy import LALMPolicy
-from policies.session import StepEvent
 
 _BAR_WIDTH = 10
 _SILENCE = np.zeros(CHUNK_SAMPLES, np.float32)

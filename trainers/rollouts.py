@@ -16,10 +16,10 @@ from envs.rewards import Reward
 from envs.scenario import Scenario
 from envs.trace import StepRecord, Trace
 from envs.vector_env import StreamingAudioVectorEnv
+from policies.engine import Sampling, StepEvent
 from policies.lalm_policy import LALMPolicy
 from policies.modeling_lalm import LALM
 from policies.sequences import Turn
-from policies.session import Sampling, StepEvent
 from policies.tokenizer import ReplyTokenizer
 
 

@@ -27,9 +27,9 @@ from envs.workers import compose_all
 from policies.base import Policy
 from policies.baselines import make_baseline
 from policies.configuration_lalm import LALMConfig
+from policies.engine import Sampling
 from policies.lalm_policy import LALMPolicy
 from policies.modeling_lalm import LALM
-from policies.session import Sampling
 from policies.tokenizer import ReplyTokenizer, train_tokenizer
 from trainers.clips import ClipFolder
 from trainers.config import QuickstartConfig

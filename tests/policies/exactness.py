@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from policies.engine import Engine
+from policies.engine import Engine, Sampling, StepEvent
 from policies.features import ChunkFeatures, FeatureStream
 from policies.modeling_lalm import LALM
 from policies.sequences import Turn, collate, lay_out
-from policies.session import Sampling, StepEvent
 from tests.policies.conftest import noise
 
 CHUNKS = 30

@@ -9,8 +9,7 @@ import torch
 
 from envs.errors import AudioError, PolicyError
 from policies.backbones import BACKBONES
-from policies.engine import Engine
-from policies.session import Sampling
+from policies.engine import Engine, Sampling
 from policies.tokenizer import ReplyTokenizer
 from tests.policies.conftest import noise, tiny_model
 from tests.policies.exactness import (

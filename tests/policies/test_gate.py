@@ -19,12 +19,11 @@ from envs.tokenizer import ByteTokenizer
 from envs.trace import Trace
 from envs.wrappers import DiscreteDecision
 from policies.backbones import BACKBONES
-from policies.engine import Engine
+from policies.engine import Engine, Sampling
 from policies.frozen_encoder import FrozenEncoder
 from policies.gate import Gate, GateExtractor, GateMemory, GateObservation
 from policies.gate_policy import GatePolicy
 from policies.policy_folder import write_policy
-from policies.session import Sampling
 from policies.tokenizer import ReplyTokenizer
 from tests.policies.conftest import noise, tiny_model
 from trainers.evaluation import play

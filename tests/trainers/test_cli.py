@@ -16,9 +16,8 @@ from envs.clock import CHUNK_S, CHUNK_SAMPLES
 from envs.files import write_text
 from envs.metrics import Metric
 from envs.rewards import reward_from_config
-from policies.engine import Engine
+from policies.engine import Engine, Sampling
 from policies.policy_folder import write_policy
-from policies.session import Sampling
 from policies.tokenizer import train_tokenizer
 from tests.policies.conftest import REPLIES, tiny_model
 from trainers.cli import _table, main

@@ -13,9 +13,9 @@ from envs.foley import Foley
 from envs.proactive import ProactiveScenarios
 from envs.rewards import Moment, Reward
 from envs.trace import Reply, StepRecord, Trace
+from policies.engine import StepEvent
 from policies.features import LogMel
 from policies.sequences import Turn
-from policies.session import StepEvent
 from tests.policies.conftest import REPLIES, tiny_model
 from trainers.config import ReinforcementConfig, StageConfig, SupervisedConfig
 from trainers.ppo import _kl, all_action_gain, experience, train_ppo
