@@ -1,0 +1,229 @@
+"""How fast the engine is on this machine, beside loops that people write first; `soundflow bench engine`.
+
+Every loop runs the same `compact` model with random weights over noise, and talks alike: one decision in thirty opens a
+reply of twelve tokens.
+"""
+
+import resource
+import statistics
+import time
+from dataclasses import replace
+
+import numpy as np
+import torch
+from transformers import DynamicCache, Qwen2ForCausalLM
+from transformers.models.qwen2 import Qwen2Config
+
+from envs.clock import CHUNK_S, CHUNK_SAMPLES
+from envs.scenario import Audio
+from policies.configuration_lalm import LALMConfig
+from policies.engine.engine import Engine
+from policies.engine.sampling import Sampling
+from policies.modeling_lalm import LALM
+from policies.sequences import Turn, collate, lay_out
+from policies.tokenizer import train_tokenizer
+
+RESPONSE_RATE, REPLY_TOKENS = 1 / 30, 12
+_SESSIONS = 64
+_WARM_CHUNKS = 80  # the window is full, and slides
+_BATCH_CHUNKS, _NAIVE_CHUNKS, _NAIVE_SESSIONS = 60, 60, 3
+_TRIALS = 3
+_MINUTE = round(60 / CHUNK_S)
+_HOUR_MINUTES = 60
+_FRAMES = 3  # of the server that encodes its history anew, at minutes 1 and 10
+_LIVE_SESSIONS, _LIVE_S, _LIVE_WARM_S = (128, 192, 256), 24.0, 4.0
+_FIRST_TOKENS = 40
+
+Numbers = dict[str, float | int | None]
+
+
+def bench_engine() -> Numbers:
+    """Measure the engine in this process; medians.
+
+    Returns:
+        `chunks_per_s`, of 64 sessions, and `naive_chunks_per_s`, of sessions one after another through the model and
+        `generate` of `transformers` with their cache; `naive_ratio` of the two. `hour_slope`, cost of a chunk in a session's 60th minute
+        over the 1st, and `hour_memory_growth`, share by which the process grew between them. `frame_slope`, cost of a
+        chunk in minute 10 over minute 1, and `anew_frame_slope`, the same of a server that encodes its history anew at
+        each frame. `live_sessions`, the most of 128, 192 and 256 that were served in real time with a 99th percentile
+        of decision latency below a chunk and fewer than 0.1 % of decisions later than that (0: none); `live_p99_ms` and
+        `live_stalls` of those, or of the fewest where none was. `first_token_ms`, median with one session.
+    """
+    model = bench_model()
+    numbers: Numbers = {"chunks_per_s": _batched(model), "naive_chunks_per_s": _naive(model)}
+    numbers["naive_ratio"] = _ratio(numbers, "chunks_per_s", "naive_chunks_per_s")
+    numbers |= _hour(model)
+    numbers["anew_frame_slope"] = _anew(model)
+    numbers |= _live(model)
+    numbers["first_token_ms"] = _first_token(model)
+    return numbers
+
+
+def bench_model() -> LALM:
+    """Return `compact` at the quickstart's shape, with random weights, that responds at `RESPONSE_RATE`."""
+    torch.manual_seed(0)
+    tokenizer = train_tokenizer(["a sound that nobody has to understand"], 768)
+    layout = tokenizer.layout(audio_tokens_per_chunk=2, tokens_per_chunk=4, window_chunks=64)
+    model = LALM(LALMConfig.compact(layout, 768)).eval()
+    with torch.no_grad():
+        model.lm_head.weight[layout.response] = model.lm_head.weight[layout.silent]
+        model.decision_head.bias.fill_(float(np.log(RESPONSE_RATE / (1 - RESPONSE_RATE))))
+    return model
+
+
+def _talking(seed: int) -> Sampling:
+    return Sampling(threshold=None, seed=seed, max_reply_tokens=REPLY_TOKENS)
+
+
+def _noise(seed: int) -> Audio:
+    return (0.1 * np.random.default_rng(seed).standard_normal(CHUNK_SAMPLES)).astype(np.float32)
+
+
+def _ratio(numbers: Numbers, top: str, bottom: str) -> float:
+    return float(numbers[top] or 0.0) / float(numbers[bottom] or np.nan)
+
+
+def _batched(model: LALM) -> float:
+    """Return chunks a second of 64 sessions whose windows are full."""
+    engine = Engine(model, _SESSIONS)
+    sessions = [engine.open(_talking(i)) for i in range(_SESSIONS)]
+    seconds = []
+    for t in range(_WARM_CHUNKS + _BATCH_CHUNKS):
+        begin = time.perf_counter()
+        for session in sessions:
+            engine.push(session, _noise(t))
+        engine.step()
+        seconds.append(time.perf_counter() - begin)
+    return _SESSIONS / statistics.median(seconds[_WARM_CHUNKS:])
+
+
+def _naive(model: LALM) -> float:
+    """Return chunks a second of one session after another, each with a `DynamicCache` and replies by `generate`."""
+    return _NAIVE_CHUNKS / statistics.median(_naive_seconds(model, seed) for seed in range(_NAIVE_SESSIONS))
+
+
+def _naive_seconds(model: LALM, seed: int) -> float:
+    """Return the seconds in which a session of a loop around `generate` hears its chunks."""
+    language_model = Qwen2ForCausalLM(Qwen2Config(**model.config.text_config)).eval()
+    language_model.load_state_dict({f"model.{k}": v for k, v in model.text_model.state_dict().items()}, strict=False)
+    layout, features = model.layout, model.make_features()
+    rng, context = np.random.default_rng(seed), np.zeros(features.context_samples, np.float32)
+    cache, embed = DynamicCache(), language_model.get_input_embeddings()
+    pending = list(layout.prefix)
+    begin = time.perf_counter()
+    with torch.inference_mode():
+        for t in range(_NAIVE_CHUNKS):
+            chunk = _noise(t)
+            window = torch.from_numpy(np.concatenate((context, chunk)))[None]
+            context = chunk[-len(context) :]
+            audio = model.encode(features(window))[0]
+            before = embed(torch.tensor([*pending, layout.audio_begin]))
+            block = torch.cat((before, audio, embed(torch.tensor([layout.assistant]))))[None]
+            language_model(inputs_embeds=block, past_key_values=cache, logits_to_keep=1)
+            respond = rng.random() < RESPONSE_RATE
+            pending = [layout.response if respond else layout.silent]
+            if respond:
+                heard = torch.full((1, cache.get_seq_length()), layout.audio)  # `generate` counts what is in the cache
+                written = language_model.generate(
+                    torch.cat((heard, torch.tensor([pending])), dim=1),
+                    attention_mask=torch.ones(1, heard.shape[1] + 1, dtype=torch.long),
+                    past_key_values=cache,
+                    max_new_tokens=REPLY_TOKENS,
+                    min_new_tokens=REPLY_TOKENS,
+                    do_sample=False,
+                    pad_token_id=layout.pad,
+                )
+                pending = [int(written[0, -1])]
+    return time.perf_counter() - begin
+
+
+def _hour(model: LALM) -> Numbers:
+    """Let one session hear an hour."""
+    engine = Engine(model)
+    session = engine.open(_talking(0))
+    minutes, grown = list[float](), list[int]()
+    for _ in range(_HOUR_MINUTES):
+        seconds = []
+        for t in range(_MINUTE):
+            begin = time.perf_counter()
+            engine.push(session, _noise(t))
+            engine.step()
+            seconds.append(time.perf_counter() - begin)
+        minutes.append(statistics.median(seconds))
+        grown.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    tenth = minutes[min(9, len(minutes) - 1)]
+    return {
+        "hour_slope": minutes[-1] / minutes[0],
+        "hour_memory_growth": grown[-1] / grown[0] - 1.0,
+        "frame_slope": tenth / minutes[0],
+    }
+
+
+def _anew(model: LALM) -> float:
+    """Return what a frame costs at minute 10 over minute 1 where all that was heard is encoded anew each time."""
+    features, noise = model.make_features(), torch.from_numpy(np.tile(_noise(0), 10 * _MINUTE))
+
+    def frame(chunks: int) -> float:
+        seconds = []
+        for _ in range(_FRAMES):
+            begin = time.perf_counter()
+            with torch.inference_mode():
+                audio = model.encode(features.whole(noise[: chunks * CHUNK_SAMPLES])).flatten(0, 1)
+                sequence = lay_out(replace(model.layout, window_chunks=chunks), [Turn(c, None) for c in range(chunks)])
+                batch = collate([sequence], [chunks], model.layout.audio_tokens_per_chunk)
+                model.decision_log_probs(model.hidden_states(batch, audio)[:, -1])
+            seconds.append(time.perf_counter() - begin)
+        return statistics.median(seconds)
+
+    return frame(10 * _MINUTE) / frame(_MINUTE)
+
+
+def _live(model: LALM) -> Numbers:
+    """Serve sessions in real time, more of them as long as it goes well."""
+    best: Numbers = {}
+    for count in _LIVE_SESSIONS:
+        p99, stalls = _serve(model, count)
+        served = p99 < CHUNK_S and stalls < 0.001
+        if served or not best:
+            best = {"live_sessions": count if served else 0, "live_p99_ms": 1e3 * p99, "live_stalls": stalls}
+        if not served:
+            break
+    return best
+
+
+def _serve(model: LALM, count: int) -> tuple[float, float]:
+    """Return (99th percentile of decision latency, share of stalls) of sessions whose chunks end at any moment."""
+    engine = Engine(model, count)
+    sessions = [engine.open(_talking(i)) for i in range(count)]
+    noise = _noise(0)
+    latencies: list[float] = []
+    start = time.monotonic()
+    # (when its next chunk ends, which session), in this order
+    due = [(start + CHUNK_S * (1 + i / count), session) for i, session in enumerate(sessions)]
+    arrivals: dict[int, float] = {}
+    while (now := time.monotonic()) < start + _LIVE_WARM_S + _LIVE_S:
+        ready = [(end, session) for end, session in due if end <= now]
+        if not ready:
+            time.sleep(max(min(end for end, _ in due) - now, 0.0))
+            continue
+        due = [(end + CHUNK_S, session) if end <= now else (end, session) for end, session in due]
+        for end, session in ready:
+            arrivals[session] = end
+            engine.push(session, noise)
+        events = engine.step()
+        emitted = time.monotonic()
+        if now > start + _LIVE_WARM_S:
+            latencies += [emitted - arrivals[e.session] for e in events if e.probability is not None]
+    stalls = sum(latency > CHUNK_S for latency in latencies) / len(latencies)
+    return float(np.percentile(latencies, 99)), stalls
+
+
+def _first_token(model: LALM) -> float:
+    """Return the median milliseconds from the end of a chunk to the first token of a reply, with one session."""
+    engine = Engine(model)
+    session = engine.open(_talking(0))
+    found: list[float] = []
+    while len(found) < _FIRST_TOKENS:
+        engine.push(session, _noise(0))
+        found += [e.first_token_latency_s for e in engine.step() if e.first_token_latency_s is not None]
+    return 1e3 * statistics.median(found)
