@@ -137,12 +137,13 @@ def _memory_growth(plans: list[ScenePlan]) -> float:
     while episodes < _EPISODES:
         ended = int(env.step(action)[2].sum())
         if episodes < _WARM_EPISODES <= episodes + ended:
-            before = _resident_mib()
+            before = resident_mib()
         episodes += ended
-    return _resident_mib() - before
+    return resident_mib() - before
 
 
-def _resident_mib() -> float:
+def resident_mib() -> float:
+    """Return the memory that this process holds, in MiB, garbage collected."""
     gc.collect()
     status = Path("/proc/self/statm")
     if not status.exists():  # not Linux: the most there ever was, which cannot fall

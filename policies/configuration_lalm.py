@@ -81,14 +81,14 @@ class LALMConfig(PretrainedConfig):
         layout: TokenLayout,
         vocab_size: int,
         *,
-        hidden_size: int = 192,
-        num_layers: int = 4,
-        num_heads: int = 6,
-        intermediate_size: int = 512,
+        hidden_size: int = 256,
+        num_layers: int = 2,
+        num_heads: int = 8,
+        intermediate_size: int = 704,
         encoder_channels: tuple[int, ...] = (16, 32, 64, 128),
         max_reply_tokens: int = 32,
     ) -> "LALMConfig":
-        """Return the shape of the compact backbone: about 3 M parameters, trained from nothing on a CPU.
+        """Return the shape of the compact backbone: 2.6 M parameters, trained from nothing on a CPU.
 
         Raises:
             ConfigError: when the window is shorter than the longest reply: what is heard meanwhile has to fit into it.
@@ -109,6 +109,7 @@ class LALMConfig(PretrainedConfig):
             layout=asdict(layout),
             encoder_channels=encoder_channels,
             max_reply_tokens=max_reply_tokens,
+            tie_word_embeddings=True,
         )
 
     @classmethod

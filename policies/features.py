@@ -76,7 +76,8 @@ class ChunkFeatures(torch.nn.Module):
     def mel(self, samples: Tensor) -> Tensor:
         """Return mel powers: float32 [M, context_samples + chunk] -> [M, context_frames + chunk / 160, n_mels]."""
         frames = samples.unfold(-1, WINDOW, HOP) * self.window
-        return torch.fft.rfft(frames, n=self.n_fft).abs().square() @ self.filters
+        spectrum = torch.view_as_real(torch.fft.rfft(frames, n=self.n_fft))
+        return spectrum.square().sum(dim=-1) @ self.filters
 
     def forward(self, samples: Tensor, streams: Sequence[FeatureStream] | None = None) -> Tensor:
         """Return the features of chunks.

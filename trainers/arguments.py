@@ -105,7 +105,9 @@ def _bench(command: argparse.ArgumentParser) -> None:
     parts = command.add_subparsers(required=True, metavar="PART", dest="part")
     world = "composing streams and stepping environments"
     listener = "train compact on recordings, and judge it beside a classifier on those that were held out"
+    engine = "many sessions at once, an hour of one, and real time, beside loops that people write first"
     _add_json(parts.add_parser("world", help=world, description=world))
+    _add_json(parts.add_parser("engine", help=engine, description=engine))
     heard = parts.add_parser("listener", help=listener, description=listener)
     _add_clips(heard, "a folder of recordings", required=True)
     heard.add_argument("--no-classifier", action="store_true", help="leave the classifier out")

@@ -137,13 +137,27 @@ def _convert(options: argparse.Namespace) -> None:
 
 
 def _bench(options: argparse.Namespace) -> None:
-    {"world": _bench_world, "listener": _bench_listener}[options.part](options)
+    {"world": _bench_world, "listener": _bench_listener, "engine": _bench_engine}[options.part](options)
 
 
 def _bench_world(options: argparse.Namespace) -> None:
     from envs.benchmark import bench_world  # noqa: PLC0415 - heavy
 
-    numbers = bench_world()
+    _show(bench_world(), options)
+
+
+def _bench_engine(options: argparse.Namespace) -> None:
+    _quiet_libraries()
+    from policies.engine.benchmark import bench_engine  # noqa: PLC0415 - heavy
+
+    numbers = bench_engine()
+    if options.json:
+        print(json.dumps({k: v if v is None else float(f"{v:.4g}") for k, v in numbers.items()}, indent=2))
+    else:
+        print("\n".join(f"{name:24s} {value or 0.0:12,.4g}" for name, value in numbers.items()))
+
+
+def _show(numbers: "dict[str, float | str | None]", options: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps({k: round(v, 1) if isinstance(v, float) else v for k, v in numbers.items()}, indent=2))
     else:

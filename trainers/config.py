@@ -44,15 +44,15 @@ class ScenesConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The compact listener's shape."""
+    """The compact listener's shape; `docs/experiments.md` has what others gave."""
 
     vocab_size: Annotated[int, Field(ge=BYTES_AND_SPECIAL_TOKENS)] = 768
-    hidden_size: PositiveInt = 192
-    num_layers: PositiveInt = 4
-    num_heads: PositiveInt = 6
-    intermediate_size: PositiveInt = 512
+    hidden_size: PositiveInt = 256
+    num_layers: PositiveInt = 2
+    num_heads: PositiveInt = 8
+    intermediate_size: PositiveInt = 704
     encoder_channels: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (16, 32, 64, 128)
-    audio_tokens_per_chunk: Literal[1, 2, 3, 6] = 2  # a chunk has six frames of features
+    audio_tokens_per_chunk: Literal[1, 2, 3, 6] = 1  # a chunk has six frames of features
     tokens_per_chunk: PositiveInt = 4
     window_chunks: PositiveInt = 64
 

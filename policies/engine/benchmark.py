@@ -4,16 +4,18 @@ Every loop runs the same `compact` model with random weights over noise, and tal
 reply of twelve tokens.
 """
 
-import resource
 import statistics
 import time
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from transformers import DynamicCache, Qwen2ForCausalLM
 from transformers.models.qwen2 import Qwen2Config
 
+from envs.benchmark import resident_mib
 from envs.clock import CHUNK_S, CHUNK_SAMPLES
 from envs.scenario import Audio
 from policies.configuration_lalm import LALMConfig
@@ -27,7 +29,6 @@ RESPONSE_RATE, REPLY_TOKENS = 1 / 30, 12
 _SESSIONS = 64
 _WARM_CHUNKS = 80  # the window is full, and slides
 _BATCH_CHUNKS, _NAIVE_CHUNKS, _NAIVE_SESSIONS = 60, 60, 3
-_TRIALS = 3
 _MINUTE = round(60 / CHUNK_S)
 _HOUR_MINUTES = 60
 _FRAMES = 3  # of the server that encodes its history anew, at minutes 1 and 10
@@ -41,13 +42,16 @@ def bench_engine() -> Numbers:
     """Measure the engine in this process; medians.
 
     Returns:
-        `chunks_per_s`, of 64 sessions, and `naive_chunks_per_s`, of sessions one after another through the model and
-        `generate` of `transformers` with their cache; `naive_ratio` of the two. `hour_slope`, cost of a chunk in a session's 60th minute
-        over the 1st, and `hour_memory_growth`, share by which the process grew between them. `frame_slope`, cost of a
-        chunk in minute 10 over minute 1, and `anew_frame_slope`, the same of a server that encodes its history anew at
-        each frame. `live_sessions`, the most of 128, 192 and 256 that were served in real time with a 99th percentile
-        of decision latency below a chunk and fewer than 0.1 % of decisions later than that (0: none); `live_p99_ms` and
-        `live_stalls` of those, or of the fewest where none was. `first_token_ms`, median with one session.
+        `chunks_per_s`: of 64 sessions. `naive_chunks_per_s`: of sessions one after another, through `generate` of
+        `transformers` and its cache. `naive_ratio`: of the two.
+        `hour_slope`, `frame_slope`: what a chunk costs in minute 60, and in minute 10, over minute 1; an old and a
+        fresh session take turns, so that the machine's moods cancel out. `anew_frame_slope`: minute 10 over minute 1 of
+        a server that encodes its history anew at each frame. `hour_memory_growth`: by which share the process grew from
+        minute 1 to 60.
+        `live_sessions`: the most of 128, 192 and 256 that were served in real time with a 99th percentile of decision
+        latency below a chunk, and fewer than 0.1 % of decisions later than that; 0: none. `live_p99_ms` and
+        `live_stalls` are of those, or of the fewest where none was.
+        `first_token_ms`: from a chunk's end to a reply's first token, with one session.
     """
     model = bench_model()
     numbers: Numbers = {"chunks_per_s": _batched(model), "naive_chunks_per_s": _naive(model)}
@@ -63,7 +67,7 @@ def bench_model() -> LALM:
     """Return `compact` at the quickstart's shape, with random weights, that responds at `RESPONSE_RATE`."""
     torch.manual_seed(0)
     tokenizer = train_tokenizer(["a sound that nobody has to understand"], 768)
-    layout = tokenizer.layout(audio_tokens_per_chunk=2, tokens_per_chunk=4, window_chunks=64)
+    layout = tokenizer.layout(audio_tokens_per_chunk=1, tokens_per_chunk=4, window_chunks=64)
     model = LALM(LALMConfig.compact(layout, 768)).eval()
     with torch.no_grad():
         model.lm_head.weight[layout.response] = model.lm_head.weight[layout.silent]
@@ -102,60 +106,98 @@ def _naive(model: LALM) -> float:
     return _NAIVE_CHUNKS / statistics.median(_naive_seconds(model, seed) for seed in range(_NAIVE_SESSIONS))
 
 
+class _AudioLM(Qwen2ForCausalLM):
+    """A causal language model that puts `audio` at the audio tokens, as those of `transformers` do."""
+
+    audio: Tensor  # [N, hidden] of the chunk that is heard
+    audio_token: int
+
+    def forward(self, input_ids: Tensor, **kwargs: Any) -> Any:
+        """Compute as `Qwen2ForCausalLM` does."""
+        inputs = self.get_input_embeddings()(input_ids)
+        heard = input_ids == self.audio_token
+        if heard.any():
+            inputs = inputs.masked_scatter(heard.unsqueeze(-1), self.audio)
+        return super().forward(inputs_embeds=inputs, **kwargs)
+
+
+def _audio_lm(model: LALM) -> _AudioLM:
+    config = Qwen2Config(**{**model.config.text_config, "use_cache": True})
+    language_model = _AudioLM(config).eval()
+    weights = {f"model.{name}": tensor for name, tensor in model.text_model.state_dict().items()}
+    language_model.load_state_dict({**weights, "lm_head.weight": model.lm_head.weight})
+    language_model.audio_token = model.layout.audio
+    return language_model
+
+
 def _naive_seconds(model: LALM, seed: int) -> float:
     """Return the seconds in which a session of a loop around `generate` hears its chunks."""
-    language_model = Qwen2ForCausalLM(Qwen2Config(**model.config.text_config)).eval()
-    language_model.load_state_dict({f"model.{k}": v for k, v in model.text_model.state_dict().items()}, strict=False)
-    layout, features = model.layout, model.make_features()
+    language_model, layout, features = _audio_lm(model), model.layout, model.make_features()
     rng, context = np.random.default_rng(seed), np.zeros(features.context_samples, np.float32)
-    cache, embed = DynamicCache(), language_model.get_input_embeddings()
-    pending = list(layout.prefix)
+    block = [layout.audio_begin, *[layout.audio] * layout.audio_tokens_per_chunk, layout.assistant]
+    ids, cache = list(layout.prefix), DynamicCache()
+
+    def write(count: int) -> None:
+        written = language_model.generate(
+            torch.tensor([ids]),
+            attention_mask=torch.ones(1, len(ids), dtype=torch.long),
+            past_key_values=cache,
+            max_new_tokens=count,
+            min_new_tokens=count,
+            do_sample=False,
+            pad_token_id=layout.pad,
+        )
+        ids.extend(written[0, -count:].tolist())
+
     begin = time.perf_counter()
     with torch.inference_mode():
         for t in range(_NAIVE_CHUNKS):
             chunk = _noise(t)
             window = torch.from_numpy(np.concatenate((context, chunk)))[None]
             context = chunk[-len(context) :]
-            audio = model.encode(features(window))[0]
-            before = embed(torch.tensor([*pending, layout.audio_begin]))
-            block = torch.cat((before, audio, embed(torch.tensor([layout.assistant]))))[None]
-            language_model(inputs_embeds=block, past_key_values=cache, logits_to_keep=1)
+            language_model.audio = model.encode(features(window))[0]
+            ids.extend(block)
+            write(1)
             respond = rng.random() < RESPONSE_RATE
-            pending = [layout.response if respond else layout.silent]
+            ids[-1] = layout.response if respond else layout.silent
             if respond:
-                heard = torch.full((1, cache.get_seq_length()), layout.audio)  # `generate` counts what is in the cache
-                written = language_model.generate(
-                    torch.cat((heard, torch.tensor([pending])), dim=1),
-                    attention_mask=torch.ones(1, heard.shape[1] + 1, dtype=torch.long),
-                    past_key_values=cache,
-                    max_new_tokens=REPLY_TOKENS,
-                    min_new_tokens=REPLY_TOKENS,
-                    do_sample=False,
-                    pad_token_id=layout.pad,
-                )
-                pending = [int(written[0, -1])]
+                write(REPLY_TOKENS)
     return time.perf_counter() - begin
 
 
 def _hour(model: LALM) -> Numbers:
-    """Let one session hear an hour."""
+    """Let one session hear an hour, and others their first minute beside its 10th and its last."""
     engine = Engine(model)
     session = engine.open(_talking(0))
-    minutes, grown = list[float](), list[int]()
-    for _ in range(_HOUR_MINUTES):
-        seconds = []
-        for t in range(_MINUTE):
-            begin = time.perf_counter()
-            engine.push(session, _noise(t))
+
+    def hear(minutes: int) -> None:
+        for t in range(minutes * _MINUTE):
+            engine.push(session, _noise(t % _MINUTE))
             engine.step()
-            seconds.append(time.perf_counter() - begin)
-        minutes.append(statistics.median(seconds))
-        grown.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-    tenth = minutes[min(9, len(minutes) - 1)]
+
+    def turns() -> float:
+        """Return what a chunk of the old session costs over one of a session in its first minute."""
+        fresh = Engine(model)
+        contenders = ((engine, session), (fresh, fresh.open(_talking(1))))
+        seconds = ([0.0] * _MINUTE, [0.0] * _MINUTE)
+        for t in range(_MINUTE):
+            for (own, name), spent in zip(contenders, seconds, strict=True):
+                begin = time.perf_counter()
+                own.push(name, _noise(t))
+                own.step()
+                spent[t] = time.perf_counter() - begin
+        return statistics.median(seconds[0]) / statistics.median(seconds[1])
+
+    hear(1)
+    before = resident_mib()
+    hear(8)
+    tenth = turns()
+    hear(_HOUR_MINUTES - 11)
+    sixtieth = turns()
     return {
-        "hour_slope": minutes[-1] / minutes[0],
-        "hour_memory_growth": grown[-1] / grown[0] - 1.0,
-        "frame_slope": tenth / minutes[0],
+        "hour_slope": sixtieth,
+        "frame_slope": tenth,
+        "hour_memory_growth": resident_mib() / before - 1.0,
     }
 
 

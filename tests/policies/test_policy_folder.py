@@ -165,7 +165,7 @@ def test_an_id_of_the_hub_is_fetched_and_a_folder_comes_first(folder: Path, monk
         return str(folder)
 
     monkeypatch.setattr("policies.policy_folder.snapshot_download", fetch)
-    assert LALMPolicy.from_pretrained("me/doorbell", 2, revision="v1").engine.memory is not None
+    assert len(LALMPolicy.from_pretrained("me/doorbell", 2, revision="v1").sessions) == 2
     assert asked == [("me/doorbell", "v1")]
     monkeypatch.chdir(folder.parent)
     (folder.parent / "me").mkdir()

@@ -1,0 +1,291 @@
+"""The engine as a service: who comes in, who is sent away, what a failure costs, and what it says of itself."""
+
+import itertools
+import threading
+from contextlib import suppress
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from envs.errors import CapacityError, PolicyError, SessionError
+from policies.engine import Engine, Sampling, SimulatedClock
+from policies.engine.engine import MOST_WAITING_S
+from policies.engine.memory import SlotColumns
+from policies.engine.sampling import biased, draw_tokens
+from policies.sequences import Turn, collate, lay_out
+from policies.tokenizer import ReplyTokenizer
+from tests.policies.conftest import noise, tiny_model
+
+NEVER, ALWAYS = Sampling(threshold=2.0), Sampling(threshold=0.0)
+
+
+class Hand:
+    """A clock that is moved by hand."""
+
+    def __init__(self) -> None:
+        self.time = 0.0
+
+    def now(self) -> float:
+        return self.time
+
+    def arrival(self, chunk: int) -> float:
+        return self.time
+
+    def emission(self, arrival: float) -> float:
+        return self.time
+
+
+def test_a_full_engine_refuses_at_once_and_names_its_limit(tokenizer: ReplyTokenizer) -> None:
+    engine = Engine(tiny_model(tokenizer), 2)
+    first = engine.open()
+    engine.open()
+    with pytest.raises(CapacityError, match="2 slots are all taken"):
+        engine.open()
+    engine.close(first)
+    engine.open()
+
+
+def test_a_session_that_stops_sending_is_freed(tokenizer: ReplyTokenizer) -> None:
+    clock = Hand()
+    engine = Engine(tiny_model(tokenizer), 2, clock=clock, idle_limit_s=10.0)
+    gone, here = engine.open(NEVER), engine.open(NEVER)
+    for t in range(3):
+        clock.time = 5.0 * t
+        engine.push(here, noise(1, 3)[t * 6400 : (t + 1) * 6400])
+        events = engine.step()
+        assert [e.session for e in events] == [here]
+    clock.time = 11.0
+    (ended,) = engine.step()
+    assert (ended.session, ended.decision) == (gone, "ended")
+    assert "pushed nothing for 11.0 s, expected at most 10.0 s" in str(ended.error)
+    with pytest.raises(SessionError, match="is closed"):
+        engine.push(gone, noise(1, 1))
+    engine.open()  # its slot is free
+
+
+def test_a_step_that_fails_ends_its_sessions_and_no_others(
+    tokenizer: ReplyTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny_model(tokenizer)
+    engine = Engine(model, 3)
+    hurt, safe = engine.open(NEVER), engine.open(NEVER)
+    engine.push(safe, noise(2, 1))
+    before = engine.step()
+    engine.push(hurt, noise(3, 1))
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(model, "encode", fail)
+        (ended,) = engine.step()
+    assert (ended.session, ended.decision) == (hurt, "ended")
+    assert isinstance(ended.error.__cause__, RuntimeError)
+    engine.push(safe, noise(2, 2)[6400:])
+    after = engine.step()
+    alone = Engine(model)
+    session = alone.open(NEVER)
+    expected = []
+    for t in range(2):
+        alone.push(session, noise(2, 2)[t * 6400 : (t + 1) * 6400])
+        expected += alone.step()
+    assert [e.probability for e in before + after] == pytest.approx([e.probability for e in expected], abs=1e-5)
+    assert engine.open(NEVER) > safe  # the slot of the failed one is free
+
+
+def test_audio_that_no_step_takes_is_refused_and_the_session_goes_on(tokenizer: ReplyTokenizer) -> None:
+    engine = Engine(tiny_model(tokenizer))
+    session = engine.open(NEVER)
+    whole = np.zeros(int(MOST_WAITING_S * 16_000), np.float32)
+    engine.push(session, whole)
+    with pytest.raises(SessionError, match=r"120 s of audio would be waiting.*call step\(\)"):
+        engine.push(session, whole[:1600])
+    (event,) = engine.step()
+    assert event.chunk == 299
+    engine.push(session, whole[:6400])
+    assert engine.step()[0].chunk == 300
+
+
+def test_sessions_come_and_go_from_other_threads(tokenizer: ReplyTokenizer) -> None:
+    """What a session hears and decides does not depend on who opens, pushes and closes meanwhile."""
+    model, audio = tiny_model(tokenizer), noise(4, 12)
+    alone = Engine(model)
+    session = alone.open(NEVER)
+    expected = []
+    for t in range(12):
+        alone.push(session, audio[t * 6400 : (t + 1) * 6400])
+        expected += [e.probability for e in alone.step()]
+    engine = Engine(model, 4)
+    mine = engine.open(NEVER)
+    enough = threading.Event()
+
+    def visit(seed: int) -> None:
+        while not enough.is_set():
+            with suppress(CapacityError):  # slots that were left in the middle of a step are free after it
+                other = engine.open(ALWAYS)
+                engine.push(other, noise(seed, 2))
+                engine.close(other)
+
+    visitors = [threading.Thread(target=visit, args=(seed,)) for seed in (5, 6)]
+    for visitor in visitors:
+        visitor.start()
+    got = []
+    for t in range(12):
+        engine.push(mine, audio[t * 6400 : (t + 1) * 6400])
+        got += [e.probability for e in engine.step() if e.session == mine]
+    enough.set()
+    for visitor in visitors:
+        visitor.join()
+    assert got == pytest.approx(expected, abs=1e-4)
+
+
+def test_full_duplex_decides_in_the_middle_of_replies_as_training_lays_it_out(tokenizer: ReplyTokenizer) -> None:
+    model, audio = tiny_model(tokenizer, 6), noise(7, 40)
+    engine = Engine(model, full_duplex=True)
+    session = engine.open(Sampling(None, 1.0, 3))
+    events = []
+    for t in range(40):
+        engine.push(session, audio[t * 6400 : (t + 1) * 6400])
+        events += engine.step()
+    assert all(e.probability is not None for e in events)
+    assert any(e.reply_cut for e in events)
+    assert any(e.decision == "speaking" for e in events)
+    for before, event in itertools.pairwise(events):
+        going_on = before.decision in {"response", "speaking"} and not before.reply_ended
+        assert event.decision in ({"speaking", "silent"} if going_on else {"response", "silent"})
+        assert event.reply_cut == (going_on and event.decision == "silent")
+    turns = [Turn(e.chunk, e.token_ids if e.decision != "silent" else None) for e in events]
+    sequence = lay_out(model.layout, turns)
+    with torch.no_grad():
+        embeddings = model.encode(model.make_features().whole(torch.from_numpy(audio))).flatten(0, 1)
+        batch = collate([sequence], [40], model.layout.audio_tokens_per_chunk)
+        hidden = model.hidden_states(batch, embeddings)[0]
+        decisions = model.decision_log_probs(hidden[[i - 1 for i in sequence.decisions]])[:, 1].exp()
+        contents = model.content_log_probs(hidden[[i - 1 for i in sequence.contents]])
+    np.testing.assert_allclose(decisions, [e.probability for e in events], atol=1e-4)
+    tokens = [token for e in events for token in e.token_ids]
+    said = [log_prob for e in events for log_prob in e.token_log_probs]
+    np.testing.assert_allclose(contents[range(len(tokens)), tokens], said, atol=1e-4)
+
+
+def test_memory_stays_where_it_was_over_thousands_of_chunks(tokenizer: ReplyTokenizer) -> None:
+    """A talking session: its columns are those of its window, and no structure of it grows."""
+    model = tiny_model(tokenizer, 6)
+    engine = Engine(model)
+    session = engine.open(Sampling(None, 1.0, 1))
+    own, highest = engine.sessions[session], []
+    audio = noise(8, 4)
+    for t in range(1500):
+        engine.push(session, audio[t % 4 * 6400 : (t % 4 + 1) * 6400])
+        engine.step()
+        highest.append(engine._runner.memory.columns[own.slot].used)
+    assert max(highest[750:]) <= max(highest[:750]) + model.config.max_reply_tokens  # in 750 chunks it would grow
+    assert len(own.stream._block_positions) <= 6
+    assert len(own.arrivals) == 0
+
+
+def test_columns_are_given_again_when_their_chunk_has_left_the_window() -> None:
+    columns = SlotColumns(2, 10)
+    assert columns.take([0, 0, 1]) == [2, 3, 4]
+    assert columns.used == 5
+    columns.evict(1)
+    assert columns.take([2, 2, 2]) == [2, 3, 5]
+    columns.evict(3)
+    assert columns.used == 2
+
+
+def test_the_bias_is_a_dial_between_misses_and_false_alarms(tokenizer: ReplyTokenizer) -> None:
+    model = tiny_model(tokenizer)
+    engine = Engine(model, 3)
+    dialled = [engine.open(replace(NEVER, bias=bias)) for bias in (-2.0, 0.0, 2.0)]
+    for session in dialled:
+        engine.push(session, noise(9, 1))
+    low, plain, high = (e.probability for e in engine.step())
+    odds = np.log(plain / (1 - plain))
+    assert low == pytest.approx(1 / (1 + np.exp(-(odds - 2.0))), abs=1e-6)
+    assert high == pytest.approx(1 / (1 + np.exp(-(odds + 2.0))), abs=1e-6)
+
+
+def test_biased_log_probabilities_are_a_distribution() -> None:
+    rows = torch.tensor([[0.2, 0.8], [0.9, 0.1]]).log()
+    np.testing.assert_allclose(biased(rows, [1.5, 0.0]).exp().sum(-1), 1.0, atol=1e-6)
+    np.testing.assert_allclose(biased(rows, [1.5, 0.0])[1], rows[1], atol=1e-6)
+
+
+def test_top_p_keeps_the_fewest_tokens_that_have_the_share() -> None:
+    log_probs = torch.tensor([[0.5, 0.3, 0.15, 0.05]]).log()
+    rng = np.random.default_rng(0)
+    drawn = [draw_tokens(log_probs, [Sampling(None, 1.0, top_p=0.7)], [rng])[0] for _ in range(400)]
+    assert set(drawn) == {0, 1}
+    assert drawn.count(0) / 400 == pytest.approx(0.5 / 0.8, abs=0.07)
+    everything = [draw_tokens(log_probs, [Sampling(None, 1.0)], [rng])[0] for _ in range(400)]
+    assert set(everything) == {0, 1, 2, 3}
+
+
+def test_a_reply_ends_at_its_length_and_at_a_stop(tokenizer: ReplyTokenizer) -> None:
+    model = tiny_model(tokenizer)
+    free = _reply(model, ALWAYS)
+    assert len(free) > 3
+    assert _reply(model, replace(ALWAYS, max_reply_tokens=3)) == [*free[:2], model.layout.end]
+    assert _reply(model, replace(ALWAYS, stop=((free[1],),)))[-1] == model.layout.end
+    assert _reply(model, replace(ALWAYS, stop=((free[0], free[1]),))) == [*free[:2], model.layout.end]
+
+
+def _reply(model, sampling: Sampling) -> list[int]:
+    engine, reply = Engine(model), []
+    session = engine.open(sampling)
+    for t in range(8):
+        engine.push(session, noise(10, 8)[t * 6400 : (t + 1) * 6400])
+        (event,) = engine.step()
+        reply += event.token_ids
+        if event.reply_ended:
+            return reply
+    return reply
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ({"temperature": -1.0}, "temperature is -1.0"),
+        ({"top_p": 0.0, "bias": float("nan")}, "bias is nan.*top_p is 0.0"),
+        ({"max_reply_tokens": 0}, "max_reply_tokens is 0"),
+        ({"stop": ((),)}, "runs of at least one id"),
+    ],
+)
+def test_sampling_that_means_nothing_is_refused_all_at_once(setting: dict[str, object], said: str) -> None:
+    with pytest.raises(PolicyError, match=said):
+        Sampling(**setting)
+
+
+def test_a_simulated_clock_thinks_as_long_as_it_is_told(tokenizer: ReplyTokenizer) -> None:
+    for thinking, possible in ((0.05, {0.05}), ([0.1, 0.3], {0.1, 0.3})):
+        engine = Engine(tiny_model(tokenizer), clock=SimulatedClock(thinking))
+        session = engine.open(NEVER)
+        latencies = set()
+        for t in range(12):
+            engine.push(session, noise(11, 12)[t * 6400 : (t + 1) * 6400])
+            (event,) = engine.step()
+            latencies.add(round(event.decision_latency_s, 6))
+        assert latencies == possible
+    with pytest.raises(PolicyError, match="expected a number of seconds from 0 on"):
+        SimulatedClock(-1.0)
+
+
+def test_statistics_count_what_happened_and_read_as_prometheus(tokenizer: ReplyTokenizer) -> None:
+    engine = Engine(tiny_model(tokenizer), 2, clock=SimulatedClock([0.5]))
+    session = engine.open(ALWAYS)
+    engine.push(session, noise(12, 1))
+    (event,) = engine.step()
+    numbers = engine.stats.scalars()
+    assert (numbers["decisions"], numbers["responses"], numbers["stalls"]) == (1, 1, 1)  # half a second is too late
+    assert numbers["reply_tokens"] == len(event.token_ids)
+    assert (numbers["occupancy"], numbers["batch"]) == (0.5, 1)
+    assert numbers["decision_latency_p50_s"] == 0.6  # the bound above it
+    text = engine.stats.prometheus()
+    assert "soundflow_stalls_total 1\n" in text
+    assert 'soundflow_decision_latency_seconds_bucket{le="0.4"} 0\n' in text
+    assert 'soundflow_decision_latency_seconds_bucket{le="0.6"} 1\n' in text
+    assert 'soundflow_decision_latency_seconds_bucket{le="+Inf"} 1\n' in text
+    assert "soundflow_decision_latency_seconds_sum 0.5\n" in text
