@@ -32,9 +32,10 @@ class LALMPolicy:
         num_slots: int = 1,
         sampling: Sampling | None = None,
         card: str | None = None,
+        full_duplex: bool = False,
     ) -> None:
         self.model, self.tokenizer, self.card = model, tokenizer, card
-        self.engine = Engine(model, num_slots)
+        self.engine = Engine(model, num_slots, full_duplex=full_duplex)
         self.sampling = sampling or Sampling(threshold=0.5)
         self.sessions: list[int | None] = [None] * num_slots
         self.events: list[StepEvent | None] = [None] * num_slots
@@ -48,6 +49,7 @@ class LALMPolicy:
         sampling: Sampling | None = None,
         *,
         revision: str | None = None,
+        full_duplex: bool = False,
     ) -> "LALMPolicy":
         """Load a policy folder.
 
@@ -56,13 +58,14 @@ class LALMPolicy:
             num_slots: Streams at once.
             sampling: How it decides and writes.
             revision: Branch, tag or commit on the hub.
+            full_duplex: Decide in the middle of replies too.
 
         Raises:
             PolicyError: when there is no such folder, it is incomplete or spoilt, of another version, or its tensors
                 do not fit; it says which.
         """
         model, tokenizer, card = read_policy(find_policy(source, revision))
-        return cls(model, tokenizer, num_slots, sampling, card)
+        return cls(model, tokenizer, num_slots, sampling, card, full_duplex)
 
     def save_pretrained(self, folder: str | Path, card: str | None = None) -> None:
         """Write a policy folder; it appears under its files' names when it is whole.
@@ -127,6 +130,7 @@ class LALMPolicy:
 
         Raises:
             AudioError: when the chunks are not float32 [num_slots, 6400] in [-1, 1]; no stream has heard any then.
+            SessionError: when the model fails.
         """
         slots = {session: slot for slot, session in enumerate(self.sessions) if session is not None}
         chunks = self._chunks(observations)
@@ -135,6 +139,8 @@ class LALMPolicy:
         kinds = np.full(len(self.sessions), WAIT, np.int64)
         tokens = np.full((len(self.sessions), self.tokens_per_chunk), self.tokenizer.vocab_size, np.int64)
         for event in self.engine.step():
+            if event.error is not None:
+                raise event.error
             slot = slots[event.session]
             self.events[slot] = event
             kinds[slot] = {"silent": WAIT, "response": RESPOND, "speaking": TOKENS}[event.decision]

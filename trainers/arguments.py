@@ -80,7 +80,12 @@ def _evaluate(command: argparse.ArgumentParser) -> None:
 
 
 def _listen(command: argparse.ArgumentParser) -> None:
-    command.add_argument("file", type=Path, help="audio of any rate, channels and length")
+    heard = command.add_mutually_exclusive_group(required=True)
+    heard.add_argument("file", nargs="?", help="audio of any rate, channels and length; -: raw 16-bit mono, 16 kHz")
+    heard.add_argument("--microphone", action="store_true", help="listen to the default microphone")
+    command.add_argument("--realtime", action="store_true", help="play the file at the pace of the clock")
+    command.add_argument("--bias", type=_bias, default=0.0, metavar="B", help="above 0 speaks sooner, below 0 later")
+    command.add_argument("--full-duplex", action="store_true", help="listen in the middle of replies, and cut them")
     command.add_argument("--policy", type=Path, default=Path("runs/quickstart/policy"), help="default: %(default)s")
     command.add_argument("--json", action="store_true", help="print one JSON object a line")
 
@@ -186,6 +191,13 @@ def _part(text: str) -> float:
     if not 0 < part < 1:
         raise argparse.ArgumentTypeError(f"expected a share between 0 and 1, got {text!r}")
     return part
+
+
+def _bias(text: str) -> float:
+    bias = _number(text)
+    if not math.isfinite(bias):
+        raise argparse.ArgumentTypeError(f"expected a number, got {text!r}")
+    return bias
 
 
 def _hours(text: str) -> float:

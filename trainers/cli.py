@@ -106,9 +106,17 @@ def _table(metrics: "dict[str, Metric]") -> str:
 
 def _listen(options: argparse.Namespace) -> None:
     _quiet_libraries()
-    from trainers.listen import listen  # noqa: PLC0415 - heavy
+    from trainers.listen import MICROPHONE, listen  # noqa: PLC0415 - heavy
 
-    listen(options.file, options.policy, sys.stdout, options.json)
+    listen(
+        MICROPHONE if options.microphone else options.file,
+        options.policy,
+        sys.stdout,
+        options.json,
+        realtime=options.realtime,
+        bias=options.bias,
+        full_duplex=options.full_duplex,
+    )
 
 
 def _watch(options: argparse.Namespace) -> None:

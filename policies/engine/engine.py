@@ -17,6 +17,7 @@ from envs.errors import SessionError
 from envs.scenario import Audio
 from policies.engine.admission import Admission
 from policies.engine.clock import Clock, WallClock
+from policies.engine.recording import Recording
 from policies.engine.runner import ModelRunner
 from policies.engine.sampling import Sampling, biased, draw_tokens
 from policies.engine.scheduler import Plan, plan_step
@@ -38,6 +39,7 @@ class Engine:
         full_duplex: Decide in the middle of replies too: a reply goes on or is cut after every chunk.
         clock: Of latencies; default: the wall's.
         idle_limit_s: A session that has pushed nothing for so long is ended, and its slot freed; None: never.
+        recording: Takes down who came, what they said and when a step began, to be played again.
     """
 
     def __init__(
@@ -48,12 +50,14 @@ class Engine:
         full_duplex: bool = False,
         clock: Clock | None = None,
         idle_limit_s: float | None = None,
+        recording: Recording | None = None,
     ) -> None:
         self.model = model.eval()
         self.layout = model.layout
         self.full_duplex = full_duplex
         self.clock: Clock = clock or WallClock()
         self.idle_limit_s = idle_limit_s
+        self.recording = recording
         self.stats = EngineStats(num_slots)
         self.sessions: dict[int, Session] = {}
         self._runner = ModelRunner(self.model, num_slots)
@@ -77,6 +81,8 @@ class Engine:
             session.pushed_at = self.clock.now()
             self.sessions[session.id] = session
             self._next_id += 1
+            if self.recording is not None:
+                self.recording.opened(session.id, sampling)
             return session.id
 
     def push(self, session: int, samples: Audio, sample_rate: float = SAMPLE_RATE) -> None:
@@ -101,6 +107,8 @@ class Engine:
                     f" {MOST_WAITING_S:.0f} s; call step() between pushes"
                 )
             own.audio.push(samples)
+            if self.recording is not None:
+                self.recording.pushed(session, samples)
             own.pushed_at = self.clock.now()
             while len(own.arrivals) < len(own.audio.waiting) // CHUNK_SAMPLES:
                 own.arrivals.append(self.clock.arrival(own.chunks_heard + len(own.arrivals)))
@@ -123,6 +131,8 @@ class Engine:
             with self._lock:
                 self._leaving = []
                 events = self._expire()
+                if self.recording is not None:
+                    self.recording.stepped()
                 heard, owners, windows = self._take_audio()
             if heard:
                 try:
@@ -136,6 +146,8 @@ class Engine:
                     self._admission.release(slot)
                 self._leaving = None
             self.stats.add(events, self.sessions)
+            if self.recording is not None:
+                self.recording.happened(events)
             return sorted(events, key=lambda event: event.session)
 
     def _find(self, session: int) -> Session:
@@ -147,6 +159,8 @@ class Engine:
 
     def _remove(self, session: Session) -> None:
         """Forget a session; a step that is running may still write into its slot."""
+        if self.recording is not None:
+            self.recording.closed(session.id)
         del self.sessions[session.id]
         if self._leaving is None:
             self._admission.release(session.slot)

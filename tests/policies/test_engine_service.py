@@ -4,6 +4,7 @@ import itertools
 import threading
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from envs.errors import CapacityError, PolicyError, SessionError
 from policies.engine import Engine, Sampling, SimulatedClock
 from policies.engine.engine import MOST_WAITING_S
 from policies.engine.memory import SlotColumns
+from policies.engine.recording import Recording
+from policies.engine.replay import replay
 from policies.engine.sampling import biased, draw_tokens
 from policies.sequences import Turn, collate, lay_out
 from policies.tokenizer import ReplyTokenizer
@@ -289,3 +292,34 @@ def test_statistics_count_what_happened_and_read_as_prometheus(tokenizer: ReplyT
     assert 'soundflow_decision_latency_seconds_bucket{le="0.6"} 1\n' in text
     assert 'soundflow_decision_latency_seconds_bucket{le="+Inf"} 1\n' in text
     assert "soundflow_decision_latency_seconds_sum 0.5\n" in text
+
+
+def test_a_recorded_live_trace_replays_to_the_same_decisions(tokenizer: ReplyTokenizer, tmp_path: Path) -> None:
+    """Sessions that come late, stall, speak and leave, on the wall's clock; then from a file, simulated."""
+    model, recording = tiny_model(tokenizer, 6), Recording()
+    engine = Engine(model, 3, recording=recording)
+    names = {seed: engine.open(Sampling(None, 1.0, seed, stop=((1, 2),))) for seed in (1, 2)}
+    live = []
+    for t in range(16):
+        if t == 5:
+            names[3] = engine.open(Sampling(threshold=0.4))
+        if t == 11:
+            engine.close(names.pop(1))
+        for seed, session in names.items():
+            if seed != 2 or t % 3:  # the second one stalls now and then, and catches up
+                engine.push(session, noise(seed, 40)[t * 7000 : (t + 1) * 7000])
+        live.append(engine.step())
+    recording.save(tmp_path / "trace.safetensors")
+    again = list(replay(model, Recording.load(tmp_path / "trace.safetensors"), 3))
+    assert len(again) == len(live)
+    for before, after in zip(live, again, strict=True):
+        assert [replace(e, embeddings=None) for e in before] == [replace(e, embeddings=None) for e in after]
+
+
+def test_a_file_that_is_no_recording_is_refused(tokenizer: ReplyTokenizer, tmp_path: Path) -> None:
+    tiny_model(tokenizer).save_pretrained(tmp_path)
+    with pytest.raises(PolicyError, match=r"model\.safetensors: no recording"):
+        Recording.load(tmp_path / "model.safetensors")
+    (tmp_path / "text").write_text("x" * 100)
+    with pytest.raises(PolicyError, match="text: the recording cannot be read"):
+        Recording.load(tmp_path / "text")

@@ -1,0 +1,115 @@
+"""Live sources: chunks come when they are due, raw bytes are samples, and a microphone that is not there says so."""
+
+import io
+import json
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from envs.audio import write_wav
+from envs.clock import CHUNK_S, CHUNK_SAMPLES
+from envs.errors import AudioError
+from policies.lalm_policy import LALMPolicy
+from policies.tokenizer import train_tokenizer
+from tests.policies.conftest import REPLIES, noise, tiny_model
+from trainers.cli import main
+from trainers.live_audio import microphone, paced, raw_samples
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("live") / "policy"
+    tokenizer = train_tokenizer(REPLIES, 300)
+    LALMPolicy(tiny_model(tokenizer), tokenizer).save_pretrained(folder)
+    return folder
+
+
+def test_chunks_come_when_their_last_sample_would_and_late_ones_at_once() -> None:
+    time, slept = [100.0], list[float]()
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        time[0] += seconds
+
+    for i, _ in enumerate(paced([np.zeros(CHUNK_SAMPLES, np.float32)] * 4, lambda: time[0], sleep)):
+        assert time[0] >= 100.0 + (i + 1) * CHUNK_S - 1e-9
+        time[0] += 1.0 if i == 0 else 0.1  # the first takes its listener two and a half chunks
+    assert slept[0] == pytest.approx(CHUNK_S)
+    assert slept[1:3] == [0.0, 0.0]
+    assert slept[3] == pytest.approx(0.0, abs=1e-9) or slept[3] > 0.0
+
+
+def test_raw_bytes_are_samples_and_the_last_chunk_is_padded() -> None:
+    samples = np.arange(-8000, 0, dtype="<i2")
+    chunks = list(raw_samples(io.BytesIO(samples.tobytes())))
+    assert [chunk.shape for chunk in chunks] == [(CHUNK_SAMPLES,)] * 2
+    heard = np.concatenate(chunks)
+    np.testing.assert_array_equal(heard[:8000], samples / np.float32(32768))
+    assert not heard[8000:].any()
+
+
+def test_bytes_that_end_in_the_middle_of_a_sample_are_said() -> None:
+    chunks = raw_samples(io.BytesIO(bytes(2 * CHUNK_SAMPLES + 1)), "pipe")
+    assert len(next(chunks)) == CHUNK_SAMPLES
+    with pytest.raises(AudioError, match="pipe: ends in the middle of a sample"):
+        next(chunks)
+
+
+def test_a_file_and_its_raw_bytes_are_decided_on_alike(
+    policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    audio = noise(1, 5)
+    write_wav(tmp_path / "noise.wav", audio)
+    assert main(["listen", str(tmp_path / "noise.wav"), "--policy", str(policy), "--json"]) == 0
+    of_file = capsys.readouterr().out
+    raw = np.round(audio.clip(-1, 1) * 32768).clip(-32768, 32767).astype("<i2").tobytes()
+    monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(buffer=io.BytesIO(raw)))
+    assert main(["listen", "-", "--policy", str(policy), "--json"]) == 0
+    of_pipe = capsys.readouterr().out
+    assert [json.loads(line)["decision"] for line in of_pipe.splitlines()] == [
+        json.loads(line)["decision"] for line in of_file.splitlines()
+    ]
+
+
+def test_a_microphone_is_heard_until_it_fails(
+    policy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No machine of ours has one: a stand-in of sounddevice's interface hands over three chunks, then is unplugged."""
+
+    class PortAudioError(Exception):
+        pass
+
+    class Stream:
+        def __init__(self, rate: int, size: int, *, channels: int, dtype: str) -> None:
+            assert (rate, size, channels, dtype) == (16_000, CHUNK_SAMPLES, 1, "float32")
+            self.left = 3
+
+        def __enter__(self) -> "Stream":
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def read(self, count: int) -> tuple[np.ndarray, bool]:
+            if not self.left:
+                raise PortAudioError("Device unavailable")
+            self.left -= 1
+            return noise(2, 1)[:, None], False
+
+    stand_in = types.SimpleNamespace(InputStream=Stream, PortAudioError=PortAudioError)
+    monkeypatch.setitem(sys.modules, "sounddevice", stand_in)
+    assert main(["listen", "--microphone", "--policy", str(policy), "--json"]) == 2
+    out, err = capsys.readouterr()
+    assert "the microphone cannot be used: Device unavailable" in err
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert lines[-1]["chunk"] == 2
+    assert all(line["decision_latency_s"] > 0 for line in lines if line["probability"] is not None)
+
+
+def test_without_sounddevice_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sounddevice", None)
+    with pytest.raises(AudioError, match=r"install soundflow\[microphone\]"):
+        next(microphone())
