@@ -208,6 +208,7 @@ def _read_tokenizer(folder: Path, model: LALM) -> ReplyTokenizer:
             audio_tokens_per_chunk=layout.audio_tokens_per_chunk,
             tokens_per_chunk=layout.tokens_per_chunk,
             window_chunks=layout.window_chunks,
+            sink_chunks=layout.sink_chunks,
         )
     except Exception as error:  # tokenizers raises nothing more special
         raise PolicyError(_one_line(f"{path}: cannot be read: {error}")) from error

@@ -36,14 +36,14 @@ class StreamSequence:
 def lay_out(layout: TokenLayout, turns: Sequence[Turn]) -> StreamSequence:
     """Lay out a stream whose decisions were taken after the chunks named by `turns`, in order.
 
-    The chunks between two turns become one run of blocks. For streams longer than the window, the prefix is there
-    once for every window, so that one forward pass equals what the engine computes with eviction.
+    The chunks between two turns become one run of blocks. For streams longer than the window, the prefix and the sinks
+    are there once for every window, so that one forward pass equals what the engine computes with eviction.
     """
     stream, body, decisions, contents = StreamLayout(layout), TokenColumns(), [], []
-    prefixes: dict[int, int] = {}  # window start -> position of the prefix
+    heads: dict[int, TokenColumns] = {}  # by window start
     for turn in turns:
         body.extend(stream.run(turn.chunk - stream.last_chunk))
-        prefixes[stream.window_start] = stream.prefix_position
+        heads[stream.window_start] = stream.head
         decisions.append(len(body))
         stream.emit(layout.silent if turn.reply is None else layout.response)
         for token in turn.reply or ():
@@ -51,17 +51,9 @@ def lay_out(layout: TokenLayout, turns: Sequence[Turn]) -> StreamSequence:
             contents.append(len(body))
             stream.emit(token)
     body.extend(stream.flush())
-    columns, size = TokenColumns(), len(layout.prefix)
-    for start, position in prefixes.items():
-        columns.extend(
-            TokenColumns(
-                list(layout.prefix),
-                [NO_AUDIO] * size,
-                list(range(position, position + size)),
-                [PREFIX_CHUNK] * size,
-                [start] * size,
-            )
-        )
+    columns = TokenColumns()
+    for head in heads.values():
+        columns.extend(head)
     offset = len(columns)
     columns.extend(body)
     return StreamSequence(columns, [i + offset for i in decisions], [i + offset for i in contents])

@@ -41,7 +41,8 @@ class TokenLayout:
     end: int
     audio_tokens_per_chunk: int  # N
     tokens_per_chunk: int  # K, the speaking rate
-    window_chunks: int  # W: a segment sees the W chunks that end with its last one, and the prefix
+    window_chunks: int  # W: a segment sees the W chunks that end with its last one, the prefix and the sinks
+    sink_chunks: int = 0  # the first chunks of a stream, which stay in sight (attention sinks, Xiao et al. 2024)
 
     @property
     def prefix(self) -> tuple[int, ...]:
@@ -85,8 +86,9 @@ class StreamLayout:
 
     A token emitted is pending until the model is fed again: it goes in with the next run of blocks, or alone while a
     reply is being written. What is fed from one drain to the next shares one window, which ends with the run's last
-    chunk, so that eviction happens once a drain. The prefix always stands just before the window: rotary positions
-    never grow apart however long the stream is.
+    chunk, so that eviction happens once a drain. The prefix, and the sinks after it, always stand just before the
+    window: rotary positions never grow apart however long the stream is. The window begins to move when it has left the
+    sinks behind.
     """
 
     def __init__(self, layout: TokenLayout) -> None:
@@ -94,13 +96,30 @@ class StreamLayout:
         self.next_position = len(layout.prefix)
         self.last_chunk = -1
         self.window_start = 0
+        self._sinks = TokenColumns()
         self._block_positions: dict[int, int] = {}  # chunk -> position of its first token
         self._pending: int | None = None
 
     @property
     def prefix_position(self) -> int:
         """The rotary position of the first prefix token in the present window."""
-        return self._block_positions[self.window_start] - len(self.layout.prefix)
+        if self.window_start == 0:
+            return 0
+        return self._block_positions[self.window_start] - len(self.layout.prefix) - len(self._sinks)
+
+    @property
+    def head(self) -> TokenColumns:
+        """What the present window sees beside its chunks: the prefix, and copies of sinks that it has left behind."""
+        prefix, sinks = self.layout.prefix, self._sinks if self.window_start else TokenColumns()
+        size = len(prefix) + len(sinks)
+        first = self.prefix_position
+        return TokenColumns(
+            [*prefix, *sinks.ids],
+            [NO_AUDIO] * len(prefix) + sinks.audio_index,
+            list(range(first, first + size)),
+            [PREFIX_CHUNK] * size,
+            [self.window_start] * size,
+        )
 
     def emit(self, token_id: int) -> None:
         """Note a control or reply token that was emitted; it is laid out by the next `run` or `flush`."""
@@ -117,7 +136,8 @@ class StreamLayout:
     def run(self, count: int) -> TokenColumns:
         """Move the window, then lay out the pending token and the blocks of the next `count` chunks."""
         layout = self.layout
-        self.window_start = max(0, self.last_chunk + count - layout.window_chunks + 1)
+        start = self.last_chunk + count - layout.window_chunks + 1
+        self.window_start = start if start > layout.sink_chunks else 0
         columns = self.flush()
         for _ in range(count):
             self.last_chunk += 1
@@ -137,4 +157,7 @@ class StreamLayout:
         columns.position.append(self.next_position)
         columns.chunk.append(self.last_chunk)
         columns.window_start.append(self.window_start)
+        if self.window_start == 0 and self.last_chunk < self.layout.sink_chunks:
+            self._sinks.ids.append(token_id)
+            self._sinks.audio_index.append(audio_index)
         self.next_position += 1

@@ -77,7 +77,9 @@ class ReplyTokenizer:
         kept = [int(i) for i in ids if 0 <= i < self.vocab_size and int(i) not in self._special]
         return str(self.hf.decode(kept, skip_special_tokens=True))  # a pretrained one has some of its own
 
-    def layout(self, *, audio_tokens_per_chunk: int, tokens_per_chunk: int, window_chunks: int) -> TokenLayout:
+    def layout(
+        self, *, audio_tokens_per_chunk: int, tokens_per_chunk: int, window_chunks: int, sink_chunks: int = 0
+    ) -> TokenLayout:
         """Return the token layout over this tokenizer's ids."""
         ids = {name.strip("<>"): int(self.hf.convert_tokens_to_ids(name)) for name in SPECIAL_TOKENS}
         return TokenLayout(
@@ -85,4 +87,5 @@ class ReplyTokenizer:
             audio_tokens_per_chunk=audio_tokens_per_chunk,
             tokens_per_chunk=tokens_per_chunk,
             window_chunks=window_chunks,
+            sink_chunks=sink_chunks,
         )

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Part = Annotated[float, Field(gt=0.0, lt=1.0)]
@@ -55,6 +55,7 @@ class ModelConfig:
     audio_tokens_per_chunk: Literal[1, 2, 3, 6] = 1  # a chunk has six frames of features
     tokens_per_chunk: PositiveInt = 4
     window_chunks: PositiveInt = 64
+    sink_chunks: NonNegativeInt = 0
 
     def __post_init__(self) -> None:
         if self.num_heads % 2:

@@ -169,6 +169,7 @@ def supervise(run: Run) -> tuple[LALM, ReplyTokenizer]:
         audio_tokens_per_chunk=shape.audio_tokens_per_chunk,
         tokens_per_chunk=shape.tokens_per_chunk,
         window_chunks=shape.window_chunks,
+        sink_chunks=shape.sink_chunks,
     )
     model = LALM(
         LALMConfig.compact(

@@ -39,14 +39,18 @@ class Rows:
 class SlotColumns:
     """The columns of one slot: which are free, and which chunk's tokens lie where."""
 
-    def __init__(self, first: int, last: int) -> None:
-        self.first = first
+    def __init__(self, first: int, last: int, sink_chunks: int = 0) -> None:
+        self._first = first
+        self._sink_chunks = sink_chunks
+        self.sinks = 0  # tokens of sinks; they came first, and have the first columns for ever
         self.used = first  # one more than the highest column in use
         self._free = list(range(first, last))  # a heap: the lowest first, so that few columns are ever looked at
         self._chunks: deque[tuple[int, list[int]]] = deque()
 
     def evict(self, window_start: int) -> None:
-        """Free the columns of chunks before the window."""
+        """Free the columns of chunks before the window; sinks are kept."""
+        if window_start > 0:
+            self._sink_chunks = 0  # a token that comes later for the last of them is none
         highest = -1
         while self._chunks and self._chunks[0][0] < window_start:
             columns = self._chunks.popleft()[1]
@@ -54,7 +58,8 @@ class SlotColumns:
             for column in columns:
                 heapq.heappush(self._free, column)
         if highest + 1 == self.used:
-            self.used = max((max(columns) for _, columns in self._chunks), default=self.first - 1) + 1
+            kept = self._first + self.sinks
+            self.used = max((max(columns) for _, columns in self._chunks), default=kept - 1) + 1
 
     def take(self, chunks: Sequence[int]) -> list[int]:
         """Return a column for each token, given the chunk it belongs to (never less than that of the one before)."""
@@ -62,10 +67,13 @@ class SlotColumns:
         for chunk in chunks:
             column = heapq.heappop(self._free)
             taken.append(column)
+            self.used = max(self.used, column + 1)
+            if chunk < self._sink_chunks:
+                self.sinks += 1
+                continue
             if not self._chunks or self._chunks[-1][0] != chunk:
                 self._chunks.append((chunk, []))
             self._chunks[-1][1].append(column)
-            self.used = max(self.used, column + 1)
         return taken
 
 
@@ -77,7 +85,10 @@ class KVMemory(Cache):
         per_chunk = layout.audio_tokens_per_chunk + 3 + layout.tokens_per_chunk
         self.prefix = len(layout.prefix)
         # A reply that is being said stands in the window's last chunk, and one that has ended in its first.
-        self.trash = self.prefix + layout.window_chunks * per_chunk + 2 * model.config.max_reply_tokens
+        longest, chunks = model.config.max_reply_tokens, layout.window_chunks + layout.sink_chunks
+        self.trash = self.prefix + chunks * per_chunk + (2 + layout.sink_chunks) * longest
+        self.sink_chunks = layout.sink_chunks
+        self._heads: dict[int, list[Tensor]] = {}  # of slots that have left their sinks: keys as they were before
         self.rotary: ExactRotaryEmbedding = model.text_model.rotary_emb
         self.device = model.device
         shape = (num_slots, config.num_key_value_heads, self.trash + 1, self.rotary.head_dim)
@@ -86,7 +97,7 @@ class KVMemory(Cache):
         self.values = [torch.zeros(shape, **kind) for _ in range(config.num_hidden_layers)]
         self.position = torch.full((num_slots, self.trash + 1), _EMPTY, device=self.device)
         self.chunk = torch.zeros((num_slots, self.trash + 1), dtype=torch.int64, device=self.device)
-        self.columns = [SlotColumns(self.prefix, self.trash) for _ in range(num_slots)]
+        self.columns = [self._columns() for _ in range(num_slots)]
         self.rows: Rows | None = None
         self._fill_prefix(model)
 
@@ -111,11 +122,30 @@ class KVMemory(Cache):
     def clear(self, slot: int) -> None:
         """Make a slot ready for a new session."""
         self.position[slot, self.prefix :] = _EMPTY
-        self.columns[slot] = SlotColumns(self.prefix, self.trash)
-        self.move_prefixes([slot], [0])
+        self.columns[slot] = self._columns()
+        self._heads.pop(slot, None)
+        self._move([slot], [0])
 
-    def move_prefixes(self, slots: Sequence[int], positions: Sequence[int]) -> None:
-        """Put the prefixes of slots just before their windows: rotary positions of their first tokens."""
+    def _columns(self) -> SlotColumns:
+        return SlotColumns(self.prefix, self.trash, self.sink_chunks)
+
+    def move_heads(self, slots: Sequence[int], positions: Sequence[int]) -> None:
+        """Put the prefixes and sinks of slots just before their windows: rotary positions of their first tokens."""
+        if not self.sink_chunks:
+            self._move(slots, positions)
+            return
+        for slot, position in zip(slots, positions, strict=True):
+            size = self.prefix + self.columns[slot].sinks
+            if slot not in self._heads:
+                self._heads[slot] = [keys[slot, :, :size].to(torch.float32, copy=True) for keys in self.keys]
+                self.chunk[slot, :size] = _ALWAYS
+                self.position[slot, :size] = -1
+            cos, sin = self.rotary(self.prefix_keys[0], torch.tensor([[position]], device=self.device))
+            for own, keys in zip(self._heads[slot], self.keys, strict=True):
+                keys[slot, :, :size] = rotate(own, cos[0], sin[0]).to(keys.dtype)
+
+    def _move(self, slots: Sequence[int], positions: Sequence[int]) -> None:
+        """Put the prefix, which is the same in all slots, where it has to be in each of these."""
         index = torch.tensor(list(slots), device=self.device)
         position = torch.tensor(list(positions), device=self.device).unsqueeze(1)
         cos, sin = (angle.unsqueeze(1) for angle in self.rotary(self.prefix_keys[0], position))  # [B, 1, 1, D]

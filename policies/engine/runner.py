@@ -50,7 +50,7 @@ class ModelRunner:
                 moved[0].append(session.slot)
                 moved[1].append(session.stream.prefix_position)
         if moved[0]:
-            self.memory.move_prefixes(*moved)
+            self.memory.move_heads(*moved)
         audio = [[session.queue.popleft() for _ in range(n)] for session, n in zip(sessions, counts, strict=True)]
         groups: dict[int, list[int]] = {}
         for i, piece in enumerate(pieces):

@@ -36,8 +36,10 @@ def tokenizer() -> ReplyTokenizer:
     return train_tokenizer(REPLIES, 300)
 
 
-def tiny_compact(tokenizer: ReplyTokenizer, window_chunks: int) -> LALMConfig:
-    layout = tokenizer.layout(audio_tokens_per_chunk=2, tokens_per_chunk=3, window_chunks=window_chunks)
+def tiny_compact(tokenizer: ReplyTokenizer, window_chunks: int, sink_chunks: int = 0) -> LALMConfig:
+    layout = tokenizer.layout(
+        audio_tokens_per_chunk=2, tokens_per_chunk=3, window_chunks=window_chunks, sink_chunks=sink_chunks
+    )
     return LALMConfig.compact(
         layout,
         tokenizer.vocab_size,
@@ -75,7 +77,10 @@ TINY = {
 
 def tiny_model(tokenizer: ReplyTokenizer, window_chunks: int = 64, seed: int = 0, backbone: str = "compact") -> LALM:
     torch.manual_seed(seed)
-    model = LALM(TINY[backbone](tokenizer, window_chunks))
+    return sharpened(LALM(TINY[backbone](tokenizer, window_chunks)))
+
+
+def sharpened(model: LALM) -> LALM:
     for parameter in model.parameters():  # sharper than at birth, so that decisions and tokens vary
         if parameter.dim() > 1:
             parameter.data.mul_(3.0)

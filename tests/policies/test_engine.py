@@ -10,8 +10,9 @@ import torch
 from envs.errors import AudioError, PolicyError
 from policies.backbones import BACKBONES
 from policies.engine import Engine, Sampling
+from policies.modeling_lalm import LALM
 from policies.tokenizer import ReplyTokenizer
-from tests.policies.conftest import noise, tiny_model
+from tests.policies.conftest import noise, sharpened, tiny_compact, tiny_model
 from tests.policies.exactness import (
     CHUNKS,
     check_batched_is_alone,
@@ -29,6 +30,30 @@ def test_engine_log_probabilities_equal_the_training_forwards(
     tokenizer: ReplyTokenizer, window_chunks: int, backbone: str
 ) -> None:
     check_engine_is_the_training_forward(tiny_model(tokenizer, window_chunks, backbone=backbone))
+
+
+def with_sinks(tokenizer: ReplyTokenizer, sink_chunks: int) -> LALM:
+    torch.manual_seed(0)
+    return sharpened(LALM(tiny_compact(tokenizer, 6, sink_chunks)))
+
+
+@pytest.mark.parametrize("sink_chunks", [1, 3])
+def test_sinks_stay_in_sight_as_training_lays_them_out(tokenizer: ReplyTokenizer, sink_chunks: int) -> None:
+    model = with_sinks(tokenizer, sink_chunks)
+    check_engine_is_the_training_forward(model)
+    check_batched_is_alone(model)
+
+
+def test_sinks_are_heard_long_after(tokenizer: ReplyTokenizer) -> None:
+    """Streams that differ in their first chunk alone are told apart for ever with sinks, and never without."""
+    for sink_chunks, apart in ((0, False), (1, True)):
+        engine = Engine(with_sinks(tokenizer, sink_chunks), 2)
+        sessions = [engine.open(Sampling(threshold=2.0)) for _ in range(2)]
+        for t in range(20):
+            for i, session in enumerate(sessions):
+                engine.push(session, noise(100 + i if t == 0 else t, 1))
+            one, other = (event.probability for event in engine.step())
+        assert (abs(one - other) > 1e-4) == apart
 
 
 @both_backbones
