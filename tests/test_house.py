@@ -29,7 +29,7 @@ ROOMS = ("envs", "policies", "trainers")  # a room imports itself and those befo
 HEAVY = {"torch", "torchaudio", "transformers", "trl", "stable_baselines3", "accelerate"}
 LIGHT_AT_IMPORT = ("torch", "matplotlib", "soundfile", "soxr", "sacrebleu", "transformers", "datasets")
 MAX_LINES = 400
-README_BLOCKS = ("policy folder", "thinker", "environment", "reward", "policy", "gate", "sounds", "corpus")
+README_BLOCKS = ("policy folder", "thinker", "engine", "environment", "reward", "policy", "gate", "sounds", "corpus")
 
 
 def modules() -> list[Path]:

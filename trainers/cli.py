@@ -116,6 +116,7 @@ def _listen(options: argparse.Namespace) -> None:
         realtime=options.realtime,
         bias=options.bias,
         full_duplex=options.full_duplex,
+        logs=options.logs,
     )
 
 

@@ -4,9 +4,10 @@ import json
 import sys
 import threading
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from itertools import repeat
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import numpy as np
 
@@ -17,7 +18,11 @@ from policies.engine import Engine, Sampling, StepEvent
 from policies.lalm_policy import LALMPolicy
 from trainers.live_audio import microphone, paced, raw_samples
 
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
 MICROPHONE, STDIN = "microphone", "-"  # in place of a file
+_LOG_CHUNKS = 25
 _BAR_WIDTH = 10
 _SILENCE = np.zeros(CHUNK_SAMPLES, np.float32)
 
@@ -31,6 +36,7 @@ def listen(
     realtime: bool = False,
     bias: float = 0.0,
     full_duplex: bool = False,
+    logs: Path | None = None,
 ) -> None:
     """Print one line a chunk: time, decision, probability of speaking, and the reply as it grows.
 
@@ -45,6 +51,7 @@ def listen(
         realtime: Play the file at the pace of the clock; a microphone does so anyway.
         bias: Added to the log-odds of speaking: above 0 for fewer misses, below for fewer false alarms.
         full_duplex: Listen and decide in the middle of replies too.
+        logs: A folder for TensorBoard: the engine's statistics, every ten seconds of the stream.
 
     Raises:
         PolicyError, AudioError: when the folder or the source cannot be used.
@@ -57,17 +64,28 @@ def listen(
     live = realtime or source == MICROPHONE
     steps = _live_steps if live else _steps
     reply: list[int] = []
-    for event in steps(policy.engine, session, heard, paced(heard) if realtime else heard):
-        if event.error is not None:
-            raise event.error
-        if event.decision == "response":
-            reply = []
-        reply += event.token_ids
-        line = _json_line(policy, event, reply, live) if as_json else _text_line(policy, event, reply)
-        print(line, file=out, flush=True)
-        heard.take(event)
+    with nullcontext() if logs is None else _writer(logs) as writer:
+        for event in steps(policy.engine, session, heard, paced(heard) if realtime else heard):
+            if event.error is not None:
+                raise event.error
+            if event.decision == "response":
+                reply = []
+            reply += event.token_ids
+            line = _json_line(policy, event, reply, live) if as_json else _text_line(policy, event, reply)
+            print(line, file=out, flush=True)
+            heard.take(event)
+            if writer is not None and event.chunk % _LOG_CHUNKS == 0:
+                policy.engine.stats.write(writer)
+        if writer is not None:
+            policy.engine.stats.write(writer)
     if live:
         _summarise(policy.engine)
+
+
+def _writer(folder: Path) -> "SummaryWriter":
+    from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - seconds, and few want it
+
+    return SummaryWriter(str(folder))
 
 
 def _chunks(source: Path | str) -> Iterator[Audio]:

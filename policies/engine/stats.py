@@ -3,11 +3,19 @@
 import bisect
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from envs.clock import CHUNK_S
 from policies.engine.session import Session, StepEvent
 
 _BOUNDS_S = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.2, 2.0, 4.0)
+
+
+class ScalarWriter(Protocol):
+    """What TensorBoard's `SummaryWriter` is here."""
+
+    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
+        """Write one number."""
 
 
 @dataclass
@@ -102,6 +110,11 @@ class EngineStats:
                 if (value := histogram.quantile(share)) is not None:
                     numbers[f"{name}_p{round(100 * share)}_s"] = value
         return numbers
+
+    def write(self, writer: ScalarWriter) -> None:
+        """Write everything to TensorBoard as `engine/...`, at the number of steps so far."""
+        for name, value in self.scalars().items():
+            writer.add_scalar(f"engine/{name}", value, self.counters["steps"])
 
     def prometheus(self) -> str:
         """Return everything in Prometheus' text format."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from envs.audio import write_wav
 from envs.clock import CHUNK_S, CHUNK_SAMPLES
@@ -63,7 +64,10 @@ def test_a_file_and_its_raw_bytes_are_decided_on_alike(
 ) -> None:
     audio = noise(1, 5)
     write_wav(tmp_path / "noise.wav", audio)
-    assert main(["listen", str(tmp_path / "noise.wav"), "--policy", str(policy), "--json"]) == 0
+    logs = tmp_path / "logs"
+    assert main(["listen", str(tmp_path / "noise.wav"), "--policy", str(policy), "--json", "--logs", str(logs)]) == 0
+    board = EventAccumulator(str(logs)).Reload()
+    assert board.Scalars("engine/decisions")[-1].value >= 1
     of_file = capsys.readouterr().out
     raw = np.round(audio.clip(-1, 1) * 32768).clip(-32768, 32767).astype("<i2").tobytes()
     monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(buffer=io.BytesIO(raw)))
