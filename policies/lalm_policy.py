@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from envs.audio import check_samples
 from envs.clock import CHUNK_SAMPLES
 from envs.episode import RESPOND, TOKENS, WAIT
-from envs.errors import AudioError
+from envs.errors import AudioError, SessionError
 from envs.scenario import Audio
 from policies.base import Actions, Observations
-from policies.engine import Engine, Sampling, StepEvent
+from policies.engine import Clock, Engine, Sampling, SimulatedClock, StepEvent
 from policies.modeling_lalm import LALM
 from policies.policy_folder import find_policy, push_policy, read_policy, write_policy
 from policies.tokenizer import ReplyTokenizer
@@ -33,9 +33,10 @@ class LALMPolicy:
         sampling: Sampling | None = None,
         card: str | None = None,
         full_duplex: bool = False,
+        clock: Clock | None = None,
     ) -> None:
         self.model, self.tokenizer, self.card = model, tokenizer, card
-        self.engine = Engine(model, num_slots, full_duplex=full_duplex)
+        self.engine = Engine(model, num_slots, full_duplex=full_duplex, clock=clock or SimulatedClock())
         self.sampling = sampling or Sampling(threshold=0.5)
         self.sessions: list[int | None] = [None] * num_slots
         self.events: list[StepEvent | None] = [None] * num_slots
@@ -50,6 +51,7 @@ class LALMPolicy:
         *,
         revision: str | None = None,
         full_duplex: bool = False,
+        clock: Clock | None = None,
     ) -> "LALMPolicy":
         """Load a policy folder.
 
@@ -59,13 +61,14 @@ class LALMPolicy:
             sampling: How it decides and writes.
             revision: Branch, tag or commit on the hub.
             full_duplex: Decide in the middle of replies too.
+            clock: Of its engine; default: the stream's, where nothing takes time.
 
         Raises:
             PolicyError: when there is no such folder, it is incomplete or spoilt, of another version, or its tensors
                 do not fit; it says which.
         """
         model, tokenizer, card = read_policy(find_policy(source, revision))
-        return cls(model, tokenizer, num_slots, sampling, card, full_duplex)
+        return cls(model, tokenizer, num_slots, sampling, card, full_duplex, clock)
 
     def save_pretrained(self, folder: str | Path, card: str | None = None) -> None:
         """Write a policy folder; it appears under its files' names when it is whole.
@@ -130,7 +133,7 @@ class LALMPolicy:
 
         Raises:
             AudioError: when the chunks are not float32 [num_slots, 6400] in [-1, 1]; no stream has heard any then.
-            SessionError: when the model fails.
+            SessionError: when the model fails; the slots it failed in wait until they are reset.
         """
         slots = {session: slot for slot, session in enumerate(self.sessions) if session is not None}
         chunks = self._chunks(observations)
@@ -138,13 +141,18 @@ class LALMPolicy:
             self.engine.push(session, chunks[slot])
         kinds = np.full(len(self.sessions), WAIT, np.int64)
         tokens = np.full((len(self.sessions), self.tokens_per_chunk), self.tokenizer.vocab_size, np.int64)
+        failed: SessionError | None = None
         for event in self.engine.step():
-            if event.error is not None:
-                raise event.error
             slot = slots[event.session]
+            if event.error is not None:
+                self.sessions[slot] = self.events[slot] = None
+                failed = failed or event.error
+                continue
             self.events[slot] = event
             kinds[slot] = {"silent": WAIT, "response": RESPOND, "speaking": TOKENS}[event.decision]
             tokens[slot, : len(event.token_ids)] = event.token_ids
+        if failed is not None:
+            raise failed
         return {"kind": kinds, "tokens": tokens}
 
     def _chunks(self, observations: Observations) -> dict[int, Audio]:

@@ -11,7 +11,9 @@ _ADAPTER = ".lora_"  # in the name of every parameter of an adapter
 
 
 def add_lora(model: LALM, rank: int, *, alpha: float | None = None, dropout: float = 0.0) -> LALM:
-    """Put adapters on the attention and MLP projections, in place; of the language model only they are trained then.
+    """Put adapters on the attention and MLP projections, in place; of the model only they have gradients then.
+
+    `train_only` gives others theirs: the projector, and an untied head, where the control tokens begin as equal rows.
 
     Args:
         model: Computes the same as before until the adapters are trained.

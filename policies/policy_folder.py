@@ -38,10 +38,11 @@ def write_policy(folder: Path, model: LALM, tokenizer: ReplyTokenizer, card: str
 
     Raises:
         PolicyError: when they cannot be written (a full disk, no permission), or the model has adapters that are not
-            merged; `folder` stays as it was.
+            merged; no file in `folder` is half-written then.
     """
     if getattr(model, "peft_config", None):
         raise PolicyError(f"{folder}: the model has adapters beside its weights; call merge_lora(model) first")
+    folder = folder.resolve()  # "." has no name to stand beside
     aside = folder.with_name(f".{folder.name}.{os.getpid()}")
     try:
         model.save_pretrained(aside)

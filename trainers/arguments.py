@@ -131,7 +131,7 @@ _COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "quickstart": ("train and judge an agent from scratch, in minutes", _quickstart),
     "compose": ("write a corpus of streams to disk, or go on with one", _compose),
     "evaluate": ("judge a policy on streams made of your recordings", _evaluate),
-    "listen": ("stream an audio file through a policy", _listen),
+    "listen": ("stream a file, a pipe or the microphone through a policy", _listen),
     "watch": ("show one episode: picture, sound, and what was said", _watch),
     "plan": ("plan scenes in words, and say which sounds were found for them", _plan),
     "convert": ("make a policy of a checkpoint that others trained", _convert),

@@ -15,8 +15,6 @@ from trainers.arguments import Command, parse
 
 if TYPE_CHECKING:
     from envs.metrics import Metric
-if TYPE_CHECKING:
-    from envs.metrics import Metric
     from trainers.clips import ClipFolder
     from trainers.config import QuickstartConfig
 
@@ -106,10 +104,10 @@ def _table(metrics: "dict[str, Metric]") -> str:
 
 def _listen(options: argparse.Namespace) -> None:
     _quiet_libraries()
-    from trainers.listen import MICROPHONE, listen  # noqa: PLC0415 - heavy
+    from trainers.listen import Microphone, listen  # noqa: PLC0415 - heavy
 
     listen(
-        MICROPHONE if options.microphone else options.file,
+        Microphone() if options.microphone else options.file,
         options.policy,
         sys.stdout,
         options.json,
@@ -161,9 +159,9 @@ def _bench_engine(options: argparse.Namespace) -> None:
 
     numbers = bench_engine()
     if options.json:
-        print(json.dumps({k: v if v is None else float(f"{v:.4g}") for k, v in numbers.items()}, indent=2))
+        print(json.dumps({name: float(f"{value:.4g}") for name, value in numbers.items()}, indent=2))
     else:
-        print("\n".join(f"{name:24s} {value or 0.0:12,.4g}" for name, value in numbers.items()))
+        print("\n".join(f"{name:24s} {value:12,.4g}" for name, value in numbers.items()))
 
 
 def _show(numbers: "dict[str, float | str | None]", options: argparse.Namespace) -> None:

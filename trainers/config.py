@@ -123,7 +123,7 @@ class ReinforcementConfig:
         streams: Different streams to play; they are played again when all were.
     """
 
-    iterations: PositiveInt = 14
+    iterations: PositiveInt = 22
     episodes_per_iteration: PositiveInt = 64
     epochs: PositiveInt = 2
     minibatches: PositiveInt = 4

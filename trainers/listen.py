@@ -4,7 +4,7 @@ import json
 import sys
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import ExitStack
 from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -12,23 +12,27 @@ from typing import TYPE_CHECKING, TextIO
 import numpy as np
 
 from envs.audio import stream_chunks
-from envs.clock import CHUNK_SAMPLES
+from envs.clock import CHUNK_S, CHUNK_SAMPLES
 from envs.scenario import Audio
-from policies.engine import Engine, Sampling, StepEvent
+from policies.engine import Engine, Sampling, StepEvent, WallClock
 from policies.lalm_policy import LALMPolicy
 from trainers.live_audio import microphone, paced, raw_samples
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-MICROPHONE, STDIN = "microphone", "-"  # in place of a file
+STDIN = "-"  # in place of a file
 _LOG_CHUNKS = 25
 _BAR_WIDTH = 10
 _SILENCE = np.zeros(CHUNK_SAMPLES, np.float32)
 
 
+class Microphone:
+    """The default microphone, in place of a file."""
+
+
 def listen(
-    source: Path | str,
+    source: Path | str | Microphone,
     policy_dir: Path,
     out: TextIO,
     as_json: bool = False,
@@ -44,7 +48,7 @@ def listen(
     been decided on. Live, lines say how long after its chunk a decision came, and a summary goes to stderr.
 
     Args:
-        source: Any audio file: rate, channels and length are free; `STDIN` for raw samples, `MICROPHONE`.
+        source: Any audio file: rate, channels and length are free; `STDIN` for raw samples; `Microphone()`.
         policy_dir: A policy folder.
         out: Where lines go; each is flushed.
         as_json: One JSON object a line instead of text.
@@ -56,15 +60,21 @@ def listen(
     Raises:
         PolicyError, AudioError: when the folder or the source cannot be used.
     """
+    live = realtime or isinstance(source, Microphone)
     policy = LALMPolicy.from_pretrained(
-        policy_dir, sampling=Sampling(threshold=0.5, bias=bias), full_duplex=full_duplex
+        policy_dir,
+        sampling=Sampling(threshold=0.5, bias=bias),
+        full_duplex=full_duplex,
+        clock=WallClock() if live else None,
     )
     heard = _Source(_chunks(source))
     session = policy.engine.open(policy.sampling)
-    live = realtime or source == MICROPHONE
     steps = _live_steps if live else _steps
     reply: list[int] = []
-    with nullcontext() if logs is None else _writer(logs) as writer:
+    with ExitStack() as stack:
+        writer = None if logs is None else stack.enter_context(_writer(logs))
+        if live:
+            stack.callback(_summarise, policy.engine)  # a microphone ends by Ctrl-C
         for event in steps(policy.engine, session, heard, paced(heard) if realtime else heard):
             if event.error is not None:
                 raise event.error
@@ -78,8 +88,6 @@ def listen(
                 policy.engine.stats.write(writer)
         if writer is not None:
             policy.engine.stats.write(writer)
-    if live:
-        _summarise(policy.engine)
 
 
 def _writer(folder: Path) -> "SummaryWriter":
@@ -88,8 +96,8 @@ def _writer(folder: Path) -> "SummaryWriter":
     return SummaryWriter(str(folder))
 
 
-def _chunks(source: Path | str) -> Iterator[Audio]:
-    if source == MICROPHONE:
+def _chunks(source: Path | str | Microphone) -> Iterator[Audio]:
+    if isinstance(source, Microphone):
         return microphone()
     if source == STDIN:
         return raw_samples(sys.stdin.buffer)
@@ -149,7 +157,8 @@ def _live_steps(engine: Engine, session: int, heard: _Source, chunks: Iterable[A
         stopped.set()
         news.set()
 
-    threading.Thread(target=push, daemon=True).start()
+    pusher = threading.Thread(target=push, daemon=True)  # a microphone that is unplugged may block for ever
+    pusher.start()
     try:
         while not stopped.is_set():
             news.wait()
@@ -160,6 +169,7 @@ def _live_steps(engine: Engine, session: int, heard: _Source, chunks: Iterable[A
             raise failures[0]
     finally:
         stopped.set()
+        pusher.join(timeout=2 * CHUNK_S)  # it closes the microphone
 
 
 def _summarise(engine: Engine) -> None:

@@ -23,8 +23,9 @@ class ListenerNumbers:
 
     Attributes:
         parameters: Of the listener.
-        train_s: Seconds of composing its streams, training it and finding its threshold: all but reading and judging.
-        train_cpu_s: Seconds of CPU that its three supervised stages took in this process, all threads together.
+        train_s: Seconds of composing streams, those to judge by among them, training and finding the threshold: all but
+            reading and judging.
+        train_cpu_s: Seconds of CPU that training took in this process, all threads together; workers not counted.
         listener: Its metrics.
         classifier_train_s: Seconds that the classifier took, its streams included. None where it was left out.
         classifier: Its metrics.
@@ -75,10 +76,11 @@ def bench_listener(config: QuickstartConfig, clips: ClipFolder, classifier: bool
     torch.manual_seed(config.seed)
     with TemporaryDirectory() as folder:
         run = prepare(config, Path(folder), clips)
+        begin = time.perf_counter()
         compose_suites(run, foley=False)
         streams = run.held_out[SUITE]
         wanted = list(streams.by_seed)
-        begin, cpu = time.perf_counter(), time.process_time()
+        cpu = time.process_time()
         model, tokenizer = supervise(run)
         cpu = time.process_time() - cpu
         calibrate(run, model, tokenizer)

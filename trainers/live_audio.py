@@ -1,5 +1,6 @@
 """Where live audio comes from: a file at the pace of a clock, raw samples on standard input, a microphone."""
 
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO
@@ -58,7 +59,11 @@ def microphone() -> Iterator[Audio]:
     try:
         with sounddevice.InputStream(SAMPLE_RATE, CHUNK_SAMPLES, channels=1, dtype="float32") as stream:
             while True:
-                samples, _ = stream.read(CHUNK_SAMPLES)
+                samples, lost = stream.read(CHUNK_SAMPLES)
+                if lost:
+                    print(
+                        "soundflow: the microphone lost samples; what follows is later than its time", file=sys.stderr
+                    )
                 yield samples[:, 0]
     except sounddevice.PortAudioError as error:
         raise AudioError(f"the microphone cannot be used: {error}") from error

@@ -6,6 +6,7 @@ reply of twelve tokens.
 
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -28,39 +29,44 @@ from policies.tokenizer import train_tokenizer
 RESPONSE_RATE, REPLY_TOKENS = 1 / 30, 12
 _SESSIONS = 64
 _WARM_CHUNKS = 80  # the window is full, and slides
-_BATCH_CHUNKS, _NAIVE_CHUNKS, _NAIVE_SESSIONS = 60, 60, 3
+_BATCH_CHUNKS, _NAIVE_CHUNKS = 40, 60
+_TRIALS = 3
 _MINUTE = round(60 / CHUNK_S)
 _HOUR_MINUTES = 60
 _FRAMES = 3  # of the server that encodes its history anew, at minutes 1 and 10
 _LIVE_SESSIONS, _LIVE_S, _LIVE_WARM_S = (128, 192, 256), 24.0, 4.0
 _FIRST_TOKENS = 40
 
-Numbers = dict[str, float | int | None]
 
-
-def bench_engine() -> Numbers:
-    """Measure the engine in this process; medians.
+def bench_engine() -> dict[str, float]:
+    """Measure the engine in this process.
 
     Returns:
-        `chunks_per_s`: of 64 sessions. `naive_chunks_per_s`: of sessions one after another, through `generate` of
-        `transformers` and its cache. `naive_ratio`: of the two.
+        `threads`: of torch.
         `hour_slope`, `frame_slope`: what a chunk costs in minute 60, and in minute 10, over minute 1; an old and a
-        fresh session take turns, so that the machine's moods cancel out. `anew_frame_slope`: minute 10 over minute 1 of
-        a server that encodes its history anew at each frame. `hour_memory_growth`: by which share the process grew from
-        minute 1 to 60.
+        fresh session take turns, so that the machine's moods cancel out. `hour_memory_growth`, `hour_growth_mib`: by
+        how much the process grew from minute 1 to 60, before anything else was measured. `anew_frame_slope`: minute 10
+        over minute 1 of a server that encodes its history anew at each frame.
+        `chunks_per_s`: of 64 sessions whose windows are full. `naive_chunks_per_s`: of sessions one after another,
+        through `generate` of `transformers` and its cache; `naive_ratio`: of the two. `forward_chunks_per_s`,
+        `forward_ratio`: the same where only replies are generated, and decisions are single forward passes.
         `live_sessions`: the most of 128, 192 and 256 that were served in real time with a 99th percentile of decision
         latency below a chunk, and fewer than 0.1 % of decisions later than that; 0: none. `live_p99_ms` and
         `live_stalls` are of those, or of the fewest where none was.
-        `first_token_ms`: from a chunk's end to a reply's first token, with one session.
+        `first_token_ms`: from a chunk's end to a reply's first token, with one session, the median.
     """
     model = bench_model()
-    numbers: Numbers = {"chunks_per_s": _batched(model), "naive_chunks_per_s": _naive(model)}
-    numbers["naive_ratio"] = _ratio(numbers, "chunks_per_s", "naive_chunks_per_s")
-    numbers |= _hour(model)
-    numbers["anew_frame_slope"] = _anew(model)
-    numbers |= _live(model)
-    numbers["first_token_ms"] = _first_token(model)
-    return numbers
+    numbers = {"threads": float(torch.get_num_threads()), **_hour(model), "anew_frame_slope": _anew(model)}
+    batched = _batched(model)
+    naive, forward = (_naive(model, by_generate) for by_generate in (True, False))
+    numbers |= {
+        "chunks_per_s": batched,
+        "naive_chunks_per_s": naive,
+        "naive_ratio": batched / naive,
+        "forward_chunks_per_s": forward,
+        "forward_ratio": batched / forward,
+    }
+    return {**numbers, **_live(model), "first_token_ms": _first_token(model)}
 
 
 def bench_model() -> LALM:
@@ -79,31 +85,38 @@ def _talking(seed: int) -> Sampling:
     return Sampling(threshold=None, seed=seed, max_reply_tokens=REPLY_TOKENS)
 
 
-def _noise(seed: int) -> Audio:
-    return (0.1 * np.random.default_rng(seed).standard_normal(CHUNK_SAMPLES)).astype(np.float32)
-
-
-def _ratio(numbers: Numbers, top: str, bottom: str) -> float:
-    return float(numbers[top] or 0.0) / float(numbers[bottom] or np.nan)
+def _noises(count: int, seed: int = 0) -> list[Audio]:
+    rng = np.random.default_rng(seed)
+    return [(0.1 * rng.standard_normal(CHUNK_SAMPLES)).astype(np.float32) for _ in range(count)]
 
 
 def _batched(model: LALM) -> float:
     """Return chunks a second of 64 sessions whose windows are full."""
     engine = Engine(model, _SESSIONS)
     sessions = [engine.open(_talking(i)) for i in range(_SESSIONS)]
+
+    def hear(chunks: list[Audio]) -> None:
+        for chunk in chunks:
+            for session in sessions:
+                engine.push(session, chunk)
+            engine.step()
+
+    hear(_noises(_WARM_CHUNKS))
+    return _BATCH_CHUNKS * _SESSIONS / _median_seconds(lambda trial: hear(_noises(_BATCH_CHUNKS, trial)))
+
+
+def _naive(model: LALM, by_generate: bool) -> float:
+    """Return chunks a second of one session after another, with a `DynamicCache`, until their windows would be full."""
+    return _NAIVE_CHUNKS / _median_seconds(lambda trial: _hear_naively(model, trial, by_generate))
+
+
+def _median_seconds(run: Callable[[int], object]) -> float:
     seconds = []
-    for t in range(_WARM_CHUNKS + _BATCH_CHUNKS):
+    for trial in range(_TRIALS):
         begin = time.perf_counter()
-        for session in sessions:
-            engine.push(session, _noise(t))
-        engine.step()
+        run(trial)
         seconds.append(time.perf_counter() - begin)
-    return _SESSIONS / statistics.median(seconds[_WARM_CHUNKS:])
-
-
-def _naive(model: LALM) -> float:
-    """Return chunks a second of one session after another, each with a `DynamicCache` and replies by `generate`."""
-    return _NAIVE_CHUNKS / statistics.median(_naive_seconds(model, seed) for seed in range(_NAIVE_SESSIONS))
+    return statistics.median(seconds)
 
 
 class _AudioLM(Qwen2ForCausalLM):
@@ -130,16 +143,22 @@ def _audio_lm(model: LALM) -> _AudioLM:
     return language_model
 
 
-def _naive_seconds(model: LALM, seed: int) -> float:
-    """Return the seconds in which a session of a loop around `generate` hears its chunks."""
+def _hear_naively(model: LALM, seed: int, by_generate: bool) -> list[float]:
+    """Let a session of a loop around `transformers` hear its chunks; return P(response) after each, where computed."""
     language_model, layout, features = _audio_lm(model), model.layout, model.make_features()
     rng, context = np.random.default_rng(seed), np.zeros(features.context_samples, np.float32)
     block = [layout.audio_begin, *[layout.audio] * layout.audio_tokens_per_chunk, layout.assistant]
-    ids, cache = list(layout.prefix), DynamicCache()
+    ids, cache, probabilities, speaking = list(layout.prefix), DynamicCache(), list[float](), 0
+    audio = list[Tensor]()  # heard and not yet fed
+
+    def feed() -> Tensor:
+        language_model.audio = torch.cat(audio) if audio else torch.empty(0)
+        audio.clear()
+        return torch.tensor([ids])
 
     def write(count: int) -> None:
         written = language_model.generate(
-            torch.tensor([ids]),
+            feed(),
             attention_mask=torch.ones(1, len(ids), dtype=torch.long),
             past_key_values=cache,
             max_new_tokens=count,
@@ -149,30 +168,43 @@ def _naive_seconds(model: LALM, seed: int) -> float:
         )
         ids.extend(written[0, -count:].tolist())
 
-    begin = time.perf_counter()
+    def decide() -> None:
+        if by_generate:
+            write(1)
+            return
+        fresh = feed()[:, cache.get_seq_length() :]
+        output = language_model(fresh, past_key_values=cache, output_hidden_states=True, logits_to_keep=1)
+        probabilities.append(float(model.decision_log_probs(output.hidden_states[-1][:, -1])[0, 1].exp()))
+        ids.append(layout.silent)
+
     with torch.inference_mode():
-        for t in range(_NAIVE_CHUNKS):
-            chunk = _noise(t)
+        for chunk in _noises(_NAIVE_CHUNKS, seed):
             window = torch.from_numpy(np.concatenate((context, chunk)))[None]
             context = chunk[-len(context) :]
-            language_model.audio = model.encode(features(window))[0]
+            audio.append(model.encode(features(window))[0])
             ids.extend(block)
-            write(1)
+            if speaking > 0:  # the engine takes no decision then, either
+                speaking -= 1
+                continue
+            decide()
             respond = rng.random() < RESPONSE_RATE
             ids[-1] = layout.response if respond else layout.silent
             if respond:
                 write(REPLY_TOKENS)
-    return time.perf_counter() - begin
+                speaking = layout.reply_chunks(REPLY_TOKENS) - 1
+    return probabilities
 
 
-def _hour(model: LALM) -> Numbers:
+def _hour(model: LALM) -> dict[str, float]:
     """Let one session hear an hour, and others their first minute beside its 10th and its last."""
     engine = Engine(model)
     session = engine.open(_talking(0))
 
+    minute = _noises(_MINUTE)
+
     def hear(minutes: int) -> None:
-        for t in range(minutes * _MINUTE):
-            engine.push(session, _noise(t % _MINUTE))
+        for chunk in minute * minutes:
+            engine.push(session, chunk)
             engine.step()
 
     def turns() -> float:
@@ -180,10 +212,10 @@ def _hour(model: LALM) -> Numbers:
         fresh = Engine(model)
         contenders = ((engine, session), (fresh, fresh.open(_talking(1))))
         seconds = ([0.0] * _MINUTE, [0.0] * _MINUTE)
-        for t in range(_MINUTE):
+        for t, chunk in enumerate(minute):
             for (own, name), spent in zip(contenders, seconds, strict=True):
                 begin = time.perf_counter()
-                own.push(name, _noise(t))
+                own.push(name, chunk)
                 own.step()
                 spent[t] = time.perf_counter() - begin
         return statistics.median(seconds[0]) / statistics.median(seconds[1])
@@ -194,16 +226,18 @@ def _hour(model: LALM) -> Numbers:
     tenth = turns()
     hear(_HOUR_MINUTES - 11)
     sixtieth = turns()
+    grown = resident_mib() - before
     return {
         "hour_slope": sixtieth,
         "frame_slope": tenth,
-        "hour_memory_growth": resident_mib() / before - 1.0,
+        "hour_memory_growth": grown / before,
+        "hour_growth_mib": grown,
     }
 
 
 def _anew(model: LALM) -> float:
     """Return what a frame costs at minute 10 over minute 1 where all that was heard is encoded anew each time."""
-    features, noise = model.make_features(), torch.from_numpy(np.tile(_noise(0), 10 * _MINUTE))
+    features, noise = model.make_features(), torch.from_numpy(np.tile(_noises(1)[0], 10 * _MINUTE))
 
     def frame(chunks: int) -> float:
         seconds = []
@@ -220,14 +254,14 @@ def _anew(model: LALM) -> float:
     return frame(10 * _MINUTE) / frame(_MINUTE)
 
 
-def _live(model: LALM) -> Numbers:
+def _live(model: LALM) -> dict[str, float]:
     """Serve sessions in real time, more of them as long as it goes well."""
-    best: Numbers = {}
+    best: dict[str, float] = {}
     for count in _LIVE_SESSIONS:
         p99, stalls = _serve(model, count)
         served = p99 < CHUNK_S and stalls < 0.001
         if served or not best:
-            best = {"live_sessions": count if served else 0, "live_p99_ms": 1e3 * p99, "live_stalls": stalls}
+            best = {"live_sessions": float(count if served else 0), "live_p99_ms": 1e3 * p99, "live_stalls": stalls}
         if not served:
             break
     return best
@@ -237,7 +271,7 @@ def _serve(model: LALM, count: int) -> tuple[float, float]:
     """Return (99th percentile of decision latency, share of stalls) of sessions whose chunks end at any moment."""
     engine = Engine(model, count)
     sessions = [engine.open(_talking(i)) for i in range(count)]
-    noise = _noise(0)
+    (noise,) = _noises(1)
     latencies: list[float] = []
     start = time.monotonic()
     # (when its next chunk ends, which session), in this order
@@ -265,7 +299,8 @@ def _first_token(model: LALM) -> float:
     engine = Engine(model)
     session = engine.open(_talking(0))
     found: list[float] = []
+    (chunk,) = _noises(1)
     while len(found) < _FIRST_TOKENS:
-        engine.push(session, _noise(0))
+        engine.push(session, chunk)
         found += [e.first_token_latency_s for e in engine.step() if e.first_token_latency_s is not None]
     return 1e3 * statistics.median(found)

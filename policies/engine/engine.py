@@ -7,7 +7,6 @@ keys and values lie and what is computed are separate pieces: `admission`, `sche
 import threading
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -129,26 +128,30 @@ class Engine:
         """
         with self._step_lock:
             with self._lock:
-                self._leaving = []
                 events = self._expire()
+                heard, owners, windows = self._take_audio()
                 if self.recording is not None:
                     self.recording.stepped()
-                heard, owners, windows = self._take_audio()
-            if heard:
-                try:
-                    with torch.inference_mode():
-                        events += self._advance(heard, owners, windows)
-                except Exception as error:
-                    events += self._fail(heard, error)
+                self._leaving = []
+            try:
+                events += self._advance(heard, owners, windows) if heard else []
+            except Exception as error:  # whatever it is, it is handed to those that it concerns
+                events += self._fail(heard, error)
+            except BaseException as error:  # an interruption: who was in the step is in no state to go on
+                self._fail(heard, error)
+                raise
+            finally:
+                with self._lock:
+                    for slot in self._leaving or ():
+                        self._admission.release(slot)
+                    self._leaving = None
             with self._lock:
                 events = [e for e in events if e.session in self.sessions or e.decision == "ended"]
-                for slot in self._leaving or ():
-                    self._admission.release(slot)
-                self._leaving = None
-            self.stats.add(events, self.sessions)
-            if self.recording is not None:
-                self.recording.happened(events)
-            return sorted(events, key=lambda event: event.session)
+                events.sort(key=lambda event: event.session)
+                if self.recording is not None:
+                    self.recording.happened(events)
+                self.stats.add(events, self.sessions)
+            return events
 
     def _find(self, session: int) -> Session:
         if session in self.sessions:
@@ -178,7 +181,7 @@ class Engine:
                 events.append(self._end(session, SessionError(f"session {session.id} was ended: {reason}")))
         return events
 
-    def _fail(self, sessions: Sequence[Session], error: Exception) -> list[StepEvent]:
+    def _fail(self, sessions: Sequence[Session], error: BaseException) -> list[StepEvent]:
         with self._lock:
             events = []
             for session in sessions:
@@ -199,7 +202,9 @@ class Engine:
             taken = session.audio.take()
             if taken:
                 session.chunks_heard += len(taken)
-                session.budget = len(taken) * self.layout.tokens_per_chunk
+                # A reply goes on for all chunks that were heard; one that is decided on has the time of one.
+                going_on = session.reply is not None and not self.full_duplex
+                session.budget = (len(taken) if going_on else 1) * self.layout.tokens_per_chunk
                 for _ in taken:
                     session.arrival = session.arrivals.popleft()
                 heard.append(session)
@@ -207,6 +212,7 @@ class Engine:
                 owners += [session] * len(taken)
         return heard, owners, windows
 
+    @torch.inference_mode()
     def _advance(self, heard: list[Session], owners: list[Session], windows: list[Tensor]) -> list[StepEvent]:
         """Encode what was heard, take the decisions that are due, and say what there is time to say."""
         self._runner.begin(heard)
@@ -234,11 +240,12 @@ class Engine:
         if not sessions:
             return
         log_probs = biased(self.model.decision_log_probs(_hidden(sessions)), [s.sampling.bias for s in sessions])
-        for session, p in zip(sessions, log_probs[:, 1].exp().tolist(), strict=True):
+        probabilities = log_probs[:, 1].exp().tolist()
+        for session, p, row in zip(sessions, probabilities, log_probs.tolist(), strict=True):
             respond = session.sampling.decide(p, session.rng)
             session.stream.emit(self.layout.response if respond else self.layout.silent)
             draft, speaking = drafts[session.id], session.reply is not None
-            draft.probability, draft.log_prob = p, float(np.log(max(p if respond else 1.0 - p, 1e-38)))
+            draft.probability, draft.log_prob = p, row[int(respond)]
             draft.decision = ("speaking" if speaking else "response") if respond else "silent"
             draft.cut = speaking and not respond
             draft.decision_s = max(self.clock.emission(session.arrival) - session.arrival, 0.0)

@@ -1,7 +1,9 @@
 """Play a recording again in simulation."""
 
+import dataclasses
 from collections.abc import Iterator
 
+from envs.errors import PolicyError, SessionError
 from policies.engine.clock import SimulatedClock
 from policies.engine.engine import Engine
 from policies.engine.recording import Recording
@@ -13,22 +15,41 @@ from policies.modeling_lalm import LALM
 def replay(
     model: LALM, recording: Recording, num_slots: int, *, full_duplex: bool = False
 ) -> Iterator[list[StepEvent]]:
-    """Yield the events of every step of a recording, with the sessions' recorded ids and the latencies measured then.
+    """Yield the events of every step of a recording: the same decisions, with the latencies that they had.
+
+    A session that left in the middle of a step has no event of it; one that the engine ended, ends again.
 
     Args:
-        model: The one that was recorded; another one may decide otherwise.
+        model: The one that was recorded; another one may decide otherwise, and then has no latencies.
         recording: Of an engine.
-        num_slots: At least as many sessions as were open at once, and those that left in the middle of a step.
+        num_slots: At least as many sessions as were open at once.
         full_duplex: As the engine was.
 
     Raises:
         CapacityError: when there are too few slots.
+        PolicyError: when the recording ends in the middle of a step.
     """
-    measured, audio = iter(recording.latencies_s), iter(recording.audio)
-    engine = Engine(model, num_slots, full_duplex=full_duplex, clock=SimulatedClock(lambda _: next(measured, 0.0)))
+    engine = Engine(model, num_slots, full_duplex=full_duplex, clock=SimulatedClock())
+    audio, outcomes = iter(recording.audio), iter(recording.steps)
     for kind, *details in recording.calls:
         if kind == "step":
-            yield engine.step()
+            outcome = next(outcomes, None)
+            if outcome is None:
+                raise PolicyError("the recording ends in the middle of a step; save it when nobody steps")
+            decided = {event.session: event for event in engine.step()}
+            events = []
+            for session, was in outcome.items():
+                if was.error is not None:
+                    chunk = decided[session].chunk if session in decided else -1
+                    ended = SessionError(was.error)
+                    events.append(StepEvent(session, chunk, "ended", None, (), False, error=ended))
+                elif session in decided:
+                    latencies = was.decision_latency_s, was.first_token_latency_s
+                    event = decided[session]
+                    events.append(
+                        dataclasses.replace(event, decision_latency_s=latencies[0], first_token_latency_s=latencies[1])
+                    )
+            yield events
         elif kind == "open":
             sampling = details[1]
             engine.open(Sampling(**{**sampling, "stop": tuple(map(tuple, sampling["stop"]))}))  # ids are in this order

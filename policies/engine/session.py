@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from envs.clock import chunk_end_s
-from envs.errors import SoundFlowError
+from envs.errors import SessionError
 from policies.engine.sampling import Sampling
 from policies.features import FeatureStream
 from policies.token_layout import StreamLayout, TokenLayout
@@ -36,7 +36,7 @@ class StepEvent:
     reply_cut: bool = False  # the reply was stopped before its end (full duplex)
     decision_latency_s: float | None = None  # from the arrival of the chunk's last sample to the control token
     first_token_latency_s: float | None = None  # the same to a reply's first token, where this step emitted it
-    error: SoundFlowError | None = None
+    error: SessionError | None = None
 
     @property
     def time_s(self) -> float:

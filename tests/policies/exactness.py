@@ -44,11 +44,13 @@ def turns_of(events: list[StepEvent]) -> list[Turn]:
     return turns
 
 
-def check_engine_is_the_training_forward(model: LALM, seeds: Sequence[int] = (1, 2, 3), chunks: int = CHUNKS) -> None:
+def check_engine_is_the_training_forward(
+    model: LALM, seeds: Sequence[int] = (1, 2, 3), chunks: int = CHUNKS, need_replies: bool = True
+) -> None:
     """Log-probabilities of what the engine sampled, decisions and tokens, to 1e-4."""
     for seed, events in play(model, list(seeds), chunks=chunks).items():
         turns = turns_of(events)
-        assert any(turn.reply for turn in turns), "the test must see replies"
+        assert not need_replies or any(turn.reply for turn in turns), "the test must see replies"
         sequence = lay_out(model.layout, turns)
         with torch.no_grad():
             audio = model.encode(model.make_features().whole(torch.from_numpy(noise(seed, chunks)))).flatten(0, 1)

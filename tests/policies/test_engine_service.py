@@ -11,15 +11,17 @@ import pytest
 import torch
 
 from envs.errors import CapacityError, PolicyError, SessionError
-from policies.engine import Engine, Sampling, SimulatedClock
+from policies.engine import Engine, Sampling, SimulatedClock, StepEvent
 from policies.engine.engine import MOST_WAITING_S
 from policies.engine.memory import SlotColumns
 from policies.engine.recording import Recording
 from policies.engine.replay import replay
 from policies.engine.sampling import biased, draw_tokens
+from policies.lalm_policy import LALMPolicy
 from policies.sequences import Turn, collate, lay_out
 from policies.tokenizer import ReplyTokenizer
 from tests.policies.conftest import noise, tiny_model
+from tests.policies.exactness import check_engine_is_the_training_forward
 
 NEVER, ALWAYS = Sampling(threshold=2.0), Sampling(threshold=0.0)
 
@@ -112,7 +114,7 @@ def test_audio_that_no_step_takes_is_refused_and_the_session_goes_on(tokenizer: 
 
 
 def test_sessions_come_and_go_from_other_threads(tokenizer: ReplyTokenizer) -> None:
-    """What a session hears and decides does not depend on who opens, pushes and closes meanwhile."""
+    """What a session hears and decides does not depend on who opens, pushes and closes meanwhile; no slot is lost."""
     model, audio = tiny_model(tokenizer), noise(4, 12)
     alone = Engine(model)
     session = alone.open(NEVER)
@@ -122,14 +124,17 @@ def test_sessions_come_and_go_from_other_threads(tokenizer: ReplyTokenizer) -> N
         expected += [e.probability for e in alone.step()]
     engine = Engine(model, 4)
     mine = engine.open(NEVER)
-    enough = threading.Event()
+    enough, failures = threading.Event(), list[Exception]()
 
     def visit(seed: int) -> None:
-        while not enough.is_set():
-            with suppress(CapacityError):  # slots that were left in the middle of a step are free after it
-                other = engine.open(ALWAYS)
-                engine.push(other, noise(seed, 2))
-                engine.close(other)
+        try:
+            while not enough.is_set():
+                with suppress(CapacityError):  # slots that were left in the middle of a step are free after it
+                    other = engine.open(ALWAYS)
+                    engine.push(other, noise(seed, 2))
+                    engine.close(other)
+        except Exception as error:
+            failures.append(error)
 
     visitors = [threading.Thread(target=visit, args=(seed,)) for seed in (5, 6)]
     for visitor in visitors:
@@ -141,7 +146,84 @@ def test_sessions_come_and_go_from_other_threads(tokenizer: ReplyTokenizer) -> N
     enough.set()
     for visitor in visitors:
         visitor.join()
+    assert not failures
     assert got == pytest.approx(expected, abs=1e-4)
+    assert len([engine.open() for _ in range(3)]) == 3
+
+
+def test_a_slot_left_in_the_middle_of_a_step_is_given_out_after_it(
+    tokenizer: ReplyTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny_model(tokenizer)
+    engine, encode = Engine(model), model.encode
+    leaver = engine.open(NEVER)
+    engine.push(leaver, noise(1, 1))
+
+    def leave(features: torch.Tensor) -> torch.Tensor:
+        engine.close(leaver)
+        with pytest.raises(CapacityError):
+            engine.open(NEVER)
+        return encode(features)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(model, "encode", leave)
+        assert engine.step() == []
+    engine.open(NEVER)
+
+
+def test_an_interruption_ends_who_was_in_the_step_and_loses_no_slot(
+    tokenizer: ReplyTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny_model(tokenizer)
+    engine = Engine(model)
+    engine.push(engine.open(NEVER), noise(1, 1))
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(model, "encode", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            engine.step()
+    assert not engine.sessions
+    engine.push(engine.open(NEVER), noise(1, 1))
+    assert len(engine.step()) == 1
+
+
+def test_a_policy_goes_on_after_a_failed_step(tokenizer: ReplyTokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model(tokenizer)
+    policy, everyone = LALMPolicy(model, tokenizer, 2), np.ones(2, bool)
+    policy.reset(everyone)
+    heard = {"audio": np.stack([noise(1, 1), noise(2, 1)])}
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(model, "encode", fail)
+        with pytest.raises(SessionError, match="the step failed: out of memory"):
+            policy.act(heard)
+    policy.reset(everyone)
+    assert policy.act(heard)["kind"].shape == (2,)
+
+
+def test_after_a_stall_a_reply_begins_at_the_pace_of_one_chunk(tokenizer: ReplyTokenizer) -> None:
+    """Only who was speaking has time to make up for; a reply that begins has not been late."""
+    model = tiny_model(tokenizer)
+    for full_duplex in (False, True):
+        engine = Engine(model, full_duplex=full_duplex)
+        session = engine.open(ALWAYS)
+        engine.push(session, noise(10, 5))
+        (event,) = engine.step()
+        assert len(event.token_ids) == model.layout.tokens_per_chunk
+
+
+def test_decisions_that_are_all_but_certain_are_exact_too(tokenizer: ReplyTokenizer) -> None:
+    for bias in (-12.0, 12.0):
+        model = tiny_model(tokenizer)
+        with torch.no_grad():
+            model.decision_head.bias.fill_(bias)
+        check_engine_is_the_training_forward(model, need_replies=False)
 
 
 def test_full_duplex_decides_in_the_middle_of_replies_as_training_lays_it_out(tokenizer: ReplyTokenizer) -> None:
@@ -309,11 +391,30 @@ def test_a_recorded_live_trace_replays_to_the_same_decisions(tokenizer: ReplyTok
             if seed != 2 or t % 3:  # the second one stalls now and then, and catches up
                 engine.push(session, noise(seed, 40)[t * 7000 : (t + 1) * 7000])
         live.append(engine.step())
+    engine.push(names[2], noise(2, 40)[-6400:])
+    engine.push(names[3], noise(3, 40)[-6400:])
+    live.append(_leave_within_a_step(engine, names[3]))
+    engine.push(names[2], noise(2, 1))
+    live.append(engine.step())
     recording.save(tmp_path / "trace.safetensors")
     again = list(replay(model, Recording.load(tmp_path / "trace.safetensors"), 3))
     assert len(again) == len(live)
     for before, after in zip(live, again, strict=True):
         assert [replace(e, embeddings=None) for e in before] == [replace(e, embeddings=None) for e in after]
+
+
+def _leave_within_a_step(engine: Engine, leaver: int) -> list[StepEvent]:
+    encode = engine.model.encode
+
+    def leave(features: torch.Tensor) -> torch.Tensor:
+        engine.close(leaver)
+        return encode(features)
+
+    engine.model.encode = leave
+    try:
+        return engine.step()
+    finally:
+        del engine.model.encode
 
 
 def test_a_file_that_is_no_recording_is_refused(tokenizer: ReplyTokenizer, tmp_path: Path) -> None:

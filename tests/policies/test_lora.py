@@ -7,7 +7,7 @@ import torch
 
 from envs.errors import PolicyError
 from policies.lalm_policy import LALMPolicy
-from policies.lora import add_lora, merge_lora
+from policies.lora import add_lora, merge_lora, train_only
 from policies.modeling_lalm import LALM
 from policies.policy_folder import write_policy
 from policies.sequences import Turn, collate, lay_out
@@ -29,6 +29,10 @@ def test_adapters_are_trained_alone_and_merged(tokenizer: ReplyTokenizer, tmp_pa
     torch.testing.assert_close(hidden(model), before, atol=1e-6, rtol=0)
     trained = [p for p in model.text_model.parameters() if p.requires_grad]
     assert len(trained) == 2 * 2 * 7  # A and B of seven projections in two layers
+    assert [name for name, p in model.named_parameters() if p.requires_grad and "lora_" not in name] == []
+    train_only(model, ("projector", "lm_head", "text_model"))
+    freed = {name.split(".")[0] for name, p in model.named_parameters() if p.requires_grad and "lora_" not in name}
+    assert freed == {"projector", "lm_head"}
     optimizer = torch.optim.SGD(trained, lr=0.1)
     for _ in range(2):  # B is zero at first, and A has no gradient
         optimizer.zero_grad()

@@ -4,6 +4,7 @@ import io
 import json
 import sys
 import types
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -38,9 +39,7 @@ def test_chunks_come_when_their_last_sample_would_and_late_ones_at_once() -> Non
     for i, _ in enumerate(paced([np.zeros(CHUNK_SAMPLES, np.float32)] * 4, lambda: time[0], sleep)):
         assert time[0] >= 100.0 + (i + 1) * CHUNK_S - 1e-9
         time[0] += 1.0 if i == 0 else 0.1  # the first takes its listener two and a half chunks
-    assert slept[0] == pytest.approx(CHUNK_S)
-    assert slept[1:3] == [0.0, 0.0]
-    assert slept[3] == pytest.approx(0.0, abs=1e-9) or slept[3] > 0.0
+    assert slept == pytest.approx([0.4, 0.0, 0.0, 0.0])  # at 0.0, 1.4, 1.5, 1.6: the fourth was due at 1.6
 
 
 def test_raw_bytes_are_samples_and_the_last_chunk_is_padded() -> None:
@@ -78,6 +77,43 @@ def test_a_file_and_its_raw_bytes_are_decided_on_alike(
     ]
 
 
+@pytest.mark.parametrize("extra", [["--bias", "50"], ["--bias", "-50"], ["--full-duplex"]])
+def test_the_dials_of_listen_do_what_they_say(
+    extra: list[str], policy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_wav(tmp_path / "noise.wav", noise(1, 5))
+    assert main(["listen", str(tmp_path / "noise.wav"), "--policy", str(policy), "--json", *extra]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    decided = [line for line in lines if line["probability"] is not None]
+    if "--full-duplex" in extra:
+        assert decided == lines
+    else:
+        assert {line["decision"] for line in decided} == {"response" if extra[1] == "50" else "silent"}
+
+
+def test_a_file_in_real_time_gives_latencies_and_a_summary(
+    policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("trainers.listen.paced", lambda chunks: islice(chunks, 8))  # nobody waits in a test
+    write_wav(tmp_path / "noise.wav", noise(1, 5))
+    arguments = [
+        "listen",
+        str(tmp_path / "noise.wav"),
+        "--policy",
+        str(policy),
+        "--realtime",
+        "--bias",
+        "-50",
+        "--json",
+    ]
+    assert main(arguments) == 0
+    out, err = capsys.readouterr()
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert lines[-1]["chunk"] >= 4
+    assert all(line["decision_latency_s"] > 0 for line in lines)
+    assert "0 later than a chunk" in err
+
+
 def test_a_microphone_is_heard_until_it_fails(
     policy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -101,13 +137,15 @@ def test_a_microphone_is_heard_until_it_fails(
             if not self.left:
                 raise PortAudioError("Device unavailable")
             self.left -= 1
-            return noise(2, 1)[:, None], False
+            return noise(2, 1)[:, None], self.left == 1
 
     stand_in = types.SimpleNamespace(InputStream=Stream, PortAudioError=PortAudioError)
     monkeypatch.setitem(sys.modules, "sounddevice", stand_in)
     assert main(["listen", "--microphone", "--policy", str(policy), "--json"]) == 2
     out, err = capsys.readouterr()
     assert "the microphone cannot be used: Device unavailable" in err
+    assert "the microphone lost samples" in err
+    assert "decisions, half of them within" in err
     lines = [json.loads(line) for line in out.splitlines()]
     assert lines[-1]["chunk"] == 2
     assert all(line["decision_latency_s"] > 0 for line in lines if line["probability"] is not None)
