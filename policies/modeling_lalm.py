@@ -68,7 +68,7 @@ class LALM(PreTrainedModel):
         self.encoder = backbone.encoder(config)
         self.projector = backbone.projector(self.encoder.output_size, text_config)
         self.text_model = Qwen2Model(text_config)
-        self.text_model.config._attn_implementation = GROUPED
+        self.text_model.config._attn_implementation = GROUPED  # the engine's memory needs it, and training equals it
         self.text_model.rotary_emb = ExactRotaryEmbedding(text_config)
         self.lm_head = nn.Linear(text_config.hidden_size, text_config.vocab_size, bias=False)
         self.decision_head = nn.Linear(text_config.hidden_size, 1)

@@ -115,7 +115,6 @@ def push_policy(
     private: bool | None = None,
     token: str | None = None,
     revision: str | None = None,
-    message: str = "Upload a SoundFlow policy",
 ) -> str:
     """Upload a policy folder to the hub, all of its files in one commit; return the commit's address.
 
@@ -127,7 +126,6 @@ def push_policy(
         private: Whether a repository that is made is private; None: as its owner's default.
         token: Of the hub; None: the one of `hf auth login` or of the variable HF_TOKEN.
         revision: The branch to commit to; None: main.
-        message: The commit's.
 
     Raises:
         PolicyError: when the folder cannot be written, or the hub refuses or cannot be reached; no file of the policy
@@ -140,7 +138,9 @@ def push_policy(
         api = HfApi(token=token)
         try:
             name = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
-            return str(api.create_commit(name, files, commit_message=message, revision=revision).commit_url)
+            return str(
+                api.create_commit(name, files, commit_message="Upload a SoundFlow policy", revision=revision).commit_url
+            )
         except Exception as error:  # of the hub, the network and the token's store: of no common kind
             raise PolicyError(_one_line(f"{repo_id}: the policy cannot be uploaded: {error}")) from error
 
