@@ -22,7 +22,7 @@ from envs.trace_files import write_trace
 
 Observation = dict[str, Any]
 Action = dict[str, Any]
-CANNED_REPLY = "I hear something. Please check on it."
+CANNED_REPLY = "I heard something. Please check."
 
 
 def stream_of(env: gym.Env[Any, Any]) -> StreamingAudioEnv:

@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 from envs.errors import PolicyError, did_you_mean
 from envs.scenario import Scenario
 from envs.tokenizer import TextTokenizer
+from envs.wrappers import CANNED_REPLY
 from policies.base import Policy
-from policies.canned_reply import CANNED_REPLY, CannedReplyPolicy
+from policies.canned_reply import CannedReplyPolicy
 from policies.classifier_policy import SoundClassifierPolicy
 from policies.oracle import OraclePolicy
 from policies.sound_classifier import SoundClassifier

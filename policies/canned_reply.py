@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 
 from envs.episode import RESPOND, TOKENS, WAIT
 from envs.tokenizer import TextTokenizer
+from envs.wrappers import CANNED_REPLY
 from policies.base import Actions, Observations
 
-CANNED_REPLY = "I heard something. Please check."
 NO_REPLY = -1
 
 

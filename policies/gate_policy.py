@@ -5,8 +5,9 @@ from numpy.typing import NDArray
 
 from envs.episode import WAIT
 from envs.tokenizer import TextTokenizer
+from envs.wrappers import CANNED_REPLY
 from policies.base import Actions, Observations
-from policies.canned_reply import CANNED_REPLY, CannedReplyPolicy
+from policies.canned_reply import CannedReplyPolicy
 from policies.gate import Gate, GateMemory
 
 

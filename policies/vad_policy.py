@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from envs.clock import CHUNK_SAMPLES, SAMPLE_RATE
 from envs.errors import PolicyError
 from envs.tokenizer import TextTokenizer
-from policies.canned_reply import CANNED_REPLY, CannedReplyPolicy
+from envs.wrappers import CANNED_REPLY
+from policies.canned_reply import CannedReplyPolicy
 
 if TYPE_CHECKING:
     import torch
