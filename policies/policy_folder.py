@@ -49,7 +49,9 @@ def write_policy(folder: Path, model: LALM, tokenizer: ReplyTokenizer, card: str
         tokenizer.hf.save_pretrained(aside)
         (aside / CARD).write_text(unmeasured_card(model.config) if card is None else card, encoding="utf-8")
         folder.mkdir(exist_ok=True)
+        mode = (aside / CARD).stat().st_mode  # as the user's umask has it; weights come readable by their owner alone
         for file in sorted(aside.iterdir()):
+            file.chmod(mode)
             file.replace(folder / file.name)
     except Exception as error:  # safetensors and tokenizers have errors of their own, of no special kind
         raise PolicyError(_one_line(f"{folder}: the policy cannot be written: {error}")) from error

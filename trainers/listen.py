@@ -202,6 +202,7 @@ def _json_line(policy: LALMPolicy, event: StepEvent, reply: list[int], live: boo
         "probability": event.probability,
         "text": _text(policy, event, reply),
         "reply_ended": event.reply_ended,
+        "reply_cut": event.reply_cut,
     }
     if live:
         line |= {
@@ -215,5 +216,5 @@ def _text_line(policy: LALMPolicy, event: StepEvent, reply: list[int]) -> str:
     bar = ""
     if event.probability is not None:
         bar = f"{event.probability:.2f} {'#' * round(_BAR_WIDTH * event.probability)}"
-    text = _printable(_text(policy, event, reply))
+    text = "(cut)" if event.reply_cut else _printable(_text(policy, event, reply))
     return f"{event.time_s:8.1f} s  {event.decision:8s}  {bar:{_BAR_WIDTH + 5}s}  {text}".rstrip()

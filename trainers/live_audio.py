@@ -12,6 +12,7 @@ from envs.errors import AudioError
 from envs.scenario import Audio
 
 _BYTES = 2  # of a sample
+_HEADERS = (b"RIFF", b"fLaC", b"OggS", b"caff", b"FORM")
 
 
 def paced(
@@ -30,9 +31,14 @@ def raw_samples(stream: BinaryIO, name: str = "standard input") -> Iterator[Audi
     """Yield chunks of raw signed 16-bit little-endian mono samples at 16 kHz; the last is padded with zeros.
 
     Raises:
-        AudioError: when they end in the middle of a sample; what came before has been yielded.
+        AudioError: when they are a file with a header, or end in the middle of a sample: what came before has been
+            yielded then.
     """
+    first = True
     while data := stream.read(CHUNK_SAMPLES * _BYTES):
+        if first and data[:4] in _HEADERS:
+            raise AudioError(f"{name}: begins with {data[:4]!r}, a file's header; give the file itself, or raw samples")
+        first = False
         whole = len(data) // _BYTES * _BYTES
         samples = np.frombuffer(data[:whole], "<i2").astype(np.float32) / 32768
         if len(samples):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from envs.audio import check_samples
 from envs.clock import CHUNK_S, CHUNK_SAMPLES, SAMPLE_RATE
-from envs.errors import SessionError
+from envs.errors import PolicyError, SessionError
 from envs.scenario import Audio
 from policies.engine.admission import Admission
 from policies.engine.clock import Clock, WallClock
@@ -39,6 +39,9 @@ class Engine:
         clock: Of latencies; default: the wall's.
         idle_limit_s: A session that has pushed nothing for so long is ended, and its slot freed; None: never.
         recording: Takes down who came, what they said and when a step began, to be played again.
+
+    Raises:
+        PolicyError: when there is to be no slot.
     """
 
     def __init__(
@@ -51,6 +54,8 @@ class Engine:
         idle_limit_s: float | None = None,
         recording: Recording | None = None,
     ) -> None:
+        if num_slots < 1:
+            raise PolicyError(f"num_slots is {num_slots}, expected at least 1")
         self.model = model.eval()
         self.layout = model.layout
         self.full_duplex = full_duplex

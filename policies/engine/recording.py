@@ -70,12 +70,13 @@ class Recording:
             step[e.session] = Outcome(e.decision_latency_s, e.first_token_latency_s, error)
         self.steps.append(step)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write one safetensors file; it appears under its name when it is whole. Nobody may use the engine meanwhile.
 
         Raises:
             PolicyError: when it cannot be written.
         """
+        path = Path(path)
         aside = path.with_name(path.name + ".part")
         audio = torch.from_numpy(np.concatenate([np.zeros(0, np.float32), *self.audio]))
         steps = [{session: astuple(outcome) for session, outcome in step.items()} for step in self.steps]
@@ -89,7 +90,7 @@ class Recording:
             aside.unlink(missing_ok=True)
 
     @classmethod
-    def load(cls, path: Path) -> "Recording":
+    def load(cls, path: str | Path) -> "Recording":
         """Read what `save` wrote.
 
         Raises:

@@ -26,7 +26,7 @@ class Sampling:
         stop: A reply is ended once its last tokens are one of these runs of ids.
     """
 
-    threshold: float | None = None
+    threshold: float | None = 0.5
     temperature: float = 0.0
     seed: int = 0
     bias: float = 0.0
@@ -37,6 +37,7 @@ class Sampling:
     def __post_init__(self) -> None:
         wrong = {
             "threshold": self.threshold is not None and np.isnan(self.threshold),
+            "seed": not isinstance(self.seed, int) or self.seed < 0,
             "temperature": not 0.0 <= self.temperature < np.inf,
             "bias": not np.isfinite(self.bias),
             "top_p": not 0.0 < self.top_p <= 1.0,
@@ -45,6 +46,7 @@ class Sampling:
         }
         expected = {
             "threshold": "None or a number",
+            "seed": "a whole number from 0 on",
             "temperature": "a number from 0 on",
             "bias": "a finite number",
             "top_p": "a share above 0, at most 1",

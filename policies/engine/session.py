@@ -32,7 +32,9 @@ class StepEvent:
     reply_ended: bool
     log_prob: float | None = None  # of the decision taken, as sampled
     token_log_probs: tuple[float, ...] = ()
-    embeddings: Tensor | None = None  # of the last chunk heard [N, hidden], for a learner over a frozen encoder
+    embeddings: Tensor | None = field(
+        default=None, repr=False
+    )  # of the last chunk heard [N, hidden], for a learner over a frozen encoder
     reply_cut: bool = False  # the reply was stopped before its end (full duplex)
     decision_latency_s: float | None = None  # from the arrival of the chunk's last sample to the control token
     first_token_latency_s: float | None = None  # the same to a reply's first token, where this step emitted it

@@ -424,3 +424,10 @@ def test_a_file_that_is_no_recording_is_refused(tokenizer: ReplyTokenizer, tmp_p
     (tmp_path / "text").write_text("x" * 100)
     with pytest.raises(PolicyError, match="text: the recording cannot be read"):
         Recording.load(tmp_path / "text")
+
+
+def test_an_engine_needs_a_slot_and_a_sampling_a_seed(tokenizer: ReplyTokenizer) -> None:
+    with pytest.raises(PolicyError, match="num_slots is 0, expected at least 1"):
+        Engine(tiny_model(tokenizer), 0)
+    with pytest.raises(PolicyError, match="seed is -1, expected a whole number from 0 on"):
+        Sampling(seed=-1)

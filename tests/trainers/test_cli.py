@@ -176,7 +176,9 @@ def test_missing_clips_are_refused_before_anything_is_written(tmp_path: Path, ca
 def test_listen_writes_one_object_a_chunk(policy: Path, wav: Path, capsys: Captured) -> None:
     assert main(["listen", str(wav), "--policy", str(policy), "--json"]) == 0
     heard = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert all(set(h) == {"time_s", "chunk", "decision", "probability", "text", "reply_ended"} for h in heard)
+    assert all(
+        set(h) == {"time_s", "chunk", "decision", "probability", "text", "reply_ended", "reply_cut"} for h in heard
+    )
     assert [h["chunk"] for h in heard] == list(range(len(heard)))
     assert [h["time_s"] for h in heard] == pytest.approx([(i + 1) * CHUNK_S for i in range(len(heard))])
     assert heard[0]["decision"] == "response"

@@ -58,6 +58,12 @@ def test_bytes_that_end_in_the_middle_of_a_sample_are_said() -> None:
         next(chunks)
 
 
+def test_a_file_with_a_header_is_no_raw_samples(tmp_path: Path) -> None:
+    write_wav(tmp_path / "noise.wav", noise(1, 2))
+    with (tmp_path / "noise.wav").open("rb") as file, pytest.raises(AudioError, match="begins with b'RIFF'"):
+        next(raw_samples(file))
+
+
 def test_a_file_and_its_raw_bytes_are_decided_on_alike(
     policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
