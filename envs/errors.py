@@ -58,6 +58,11 @@ class CapacityError(SessionError):
     """An engine that is full."""
 
 
+def first_line(message: str) -> str:
+    """Return the first line of a message that ends in somebody else's words, which may have many."""
+    return message.strip().splitlines()[0]
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the known name nearest to `name`, or the list of known names."""
     known = sorted(known)

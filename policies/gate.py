@@ -19,8 +19,9 @@ from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy, Mul
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
-from envs.errors import PolicyError
+from envs.errors import PolicyError, first_line
 from envs.files import write_bytes, write_text
+from policies.checkpoint_tensors import check_tensors
 from policies.configuration_lalm import LALMConfig
 from policies.features import FeatureStream
 from policies.frozen_encoder import FrozenEncoder
@@ -218,7 +219,7 @@ class Gate:
             write_bytes(Path(folder) / "gate.safetensors", save(_weights(self.policy, self.encoder)))
             write_text(Path(folder) / "gate.json", text)
         except (OSError, TypeError) as error:
-            raise PolicyError(f"{folder}: the gate cannot be written: {error}".splitlines()[0]) from error
+            raise PolicyError(first_line(f"{folder}: the gate cannot be written: {error}")) from error
 
     @classmethod
     def load(cls, folder: str | Path) -> "Gate":
@@ -238,11 +239,9 @@ class Gate:
         except PolicyError:
             raise
         except Exception as error:  # every part checks its own shape in its own way
-            raise PolicyError(f"{folder}: the gate cannot be read: {error!r}".splitlines()[0]) from error
-        own = _weights(policy, encoder)
-        wrong = own.keys() ^ weights.keys() or {n for n in own if own[n].shape != weights[n].shape}
-        if wrong:
-            raise PolicyError(f"{folder}/gate.safetensors: weights do not fit gate.json: {sorted(wrong)[:3]}")
+            raise PolicyError(first_line(f"{folder}: the gate cannot be read: {error!r}")) from error
+        own, found = ({n: tuple(w.shape) for n, w in part.items()} for part in (_weights(policy, encoder), weights))
+        check_tensors(own, found, f"{folder}/gate.safetensors: weights do not fit gate.json")
         policy.load_state_dict(_part(weights, "policy."), strict=False)  # a shared extractor has more names than one
         encoder.load_state_dict(_part(weights, "encoder."), assign=True)  # and keeps the type it was saved in
         return cls(policy, encoder)

@@ -37,7 +37,7 @@ class LALMPolicy:
     ) -> None:
         self.model, self.tokenizer, self.card = model, tokenizer, card
         self.engine = Engine(model, num_slots, full_duplex=full_duplex, clock=clock or SimulatedClock())
-        self.sampling = sampling or Sampling(threshold=0.5)
+        self.sampling = sampling or Sampling()
         self.sessions: list[int | None] = [None] * num_slots
         self.events: list[StepEvent | None] = [None] * num_slots
         self.episodes = 0

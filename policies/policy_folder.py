@@ -14,7 +14,7 @@ from typing import Any
 from huggingface_hub import CommitOperationAdd, HfApi, snapshot_download
 from safetensors import safe_open
 
-from envs.errors import PolicyError
+from envs.errors import PolicyError, first_line
 from policies.checkpoint_tensors import check_tensors, lalm_shapes
 from policies.configuration_lalm import FORMAT_VERSION, LALMConfig
 from policies.model_card import unmeasured_card
@@ -54,7 +54,7 @@ def write_policy(folder: Path, model: LALM, tokenizer: ReplyTokenizer, card: str
             file.chmod(mode)
             file.replace(folder / file.name)
     except Exception as error:  # safetensors and tokenizers have errors of their own, of no special kind
-        raise PolicyError(_one_line(f"{folder}: the policy cannot be written: {error}")) from error
+        raise PolicyError(first_line(f"{folder}: the policy cannot be written: {error}")) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
@@ -77,7 +77,7 @@ def read_policy(folder: Path) -> tuple[LALM, ReplyTokenizer, str | None]:
         model = LALM.from_pretrained(folder, config=config, use_safetensors=True)
         card = (folder / CARD).read_text(encoding="utf-8") if (folder / CARD).is_file() else None
     except Exception as error:  # of no common kind
-        raise PolicyError(_one_line(f"{folder}: the policy cannot be read: {error}")) from error
+        raise PolicyError(first_line(f"{folder}: the policy cannot be read: {error}")) from error
     return model, _read_tokenizer(folder, model), card
 
 
@@ -104,7 +104,7 @@ def find_policy(source: str | Path, revision: str | None = None) -> Path:
         return Path(snapshot_download(source, revision=revision, allow_patterns=[*_FILES, "*_config.json", CARD]))
     except Exception as error:  # of the hub, the network and the disk: of no common kind
         raise PolicyError(
-            _one_line(f"{source}: no such policy folder here, and the hub cannot give one of that id: {error}")
+            first_line(f"{source}: no such policy folder here, and the hub cannot give one of that id: {error}")
         ) from error
 
 
@@ -144,7 +144,7 @@ def push_policy(
                 api.create_commit(name, files, commit_message="Upload a SoundFlow policy", revision=revision).commit_url
             )
         except Exception as error:  # of the hub, the network and the token's store: of no common kind
-            raise PolicyError(_one_line(f"{repo_id}: the policy cannot be uploaded: {error}")) from error
+            raise PolicyError(first_line(f"{repo_id}: the policy cannot be uploaded: {error}")) from error
 
 
 def _read_config(folder: Path) -> LALMConfig:
@@ -157,7 +157,7 @@ def _read_config(folder: Path) -> LALMConfig:
     try:
         document: Any = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise PolicyError(_one_line(f"{path}: cannot be read: {error}")) from error
+        raise PolicyError(first_line(f"{path}: cannot be read: {error}")) from error
     if not isinstance(document, dict):
         raise PolicyError(f"{path}: holds a {type(document).__name__}, expected an object")
     kind, version = document.get("model_type"), document.get("format_version")
@@ -173,7 +173,7 @@ def _read_config(folder: Path) -> LALMConfig:
     try:
         return LALMConfig.from_dict(document)
     except Exception as error:  # of no common kind
-        raise PolicyError(_one_line(f"{path}: cannot be read: {error}")) from error
+        raise PolicyError(first_line(f"{path}: cannot be read: {error}")) from error
 
 
 def _check_weights(path: Path, config: LALMConfig) -> None:
@@ -188,12 +188,12 @@ def _check_weights(path: Path, config: LALMConfig) -> None:
         raise PolicyError(f"{path.with_name(_CONFIG)}: {error}") from error
     except Exception as error:  # what a wrong number or a missing key leads to is of no common kind
         message = f"{path.with_name(_CONFIG)}: describes no model: {type(error).__name__}: {error}"
-        raise PolicyError(_one_line(message)) from error
+        raise PolicyError(first_line(message)) from error
     try:
         with safe_open(path, "pt") as file:
             found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - no mapping
     except Exception as error:  # safetensors' own, and the disk's
-        raise PolicyError(_one_line(f"{path}: cannot be read: {error}")) from error
+        raise PolicyError(first_line(f"{path}: cannot be read: {error}")) from error
     tied = LALM._tied_weights_keys if getattr(config, "tie_word_embeddings", False) else {}
     check_tensors({n: shape for n, shape in expected.items() if n in found or n not in tied}, found, path)
 
@@ -214,15 +214,10 @@ def _read_tokenizer(folder: Path, model: LALM) -> ReplyTokenizer:
             sink_chunks=layout.sink_chunks,
         )
     except Exception as error:  # tokenizers raises nothing more special
-        raise PolicyError(_one_line(f"{path}: cannot be read: {error}")) from error
+        raise PolicyError(first_line(f"{path}: cannot be read: {error}")) from error
     size = model.text_model.config.vocab_size
     if own != layout or tokenizer.vocab_size != size:
         raise PolicyError(
             f"{path}: {tokenizer.vocab_size} ids that do not fit the model's {size}; it belongs to another policy"
         )
     return tokenizer
-
-
-def _one_line(message: str) -> str:
-    """Return the first line of a message that ends in somebody else's words."""
-    return message.strip().splitlines()[0]

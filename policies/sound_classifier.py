@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from envs.clock import CHUNK_S
-from envs.errors import PolicyError
+from envs.errors import PolicyError, first_line
 from envs.files import write_bytes, write_text
 from envs.log_mel import CHUNK_FRAMES, N_MELS, LogMel, log_mel
 from envs.matching import match
@@ -176,7 +176,7 @@ class SoundClassifier:
             mean, scale, centres, weights, bias = (arrays[name] for name in _ARRAYS)
             labels, replies = tuple(about["labels"]), tuple(about["replies"])
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-            raise PolicyError(f"{folder}: the classifier cannot be read: {error!r}".splitlines()[0]) from error
+            raise PolicyError(first_line(f"{folder}: the classifier cannot be read: {error!r}")) from error
         rows, classes = len(centres), 1 + len(labels)
         wanted = ((NUM_FEATURES,), (NUM_FEATURES,), (rows, NUM_FEATURES), (rows, classes), (classes,))
         for name, shape in zip(_ARRAYS, wanted, strict=True):

@@ -63,7 +63,7 @@ def listen(
     live = realtime or isinstance(source, Microphone)
     policy = LALMPolicy.from_pretrained(
         policy_dir,
-        sampling=Sampling(threshold=0.5, bias=bias),
+        sampling=Sampling(bias=bias),
         full_duplex=full_duplex,
         clock=WallClock() if live else None,
     )

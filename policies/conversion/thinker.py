@@ -19,7 +19,7 @@ from transformers import (
 from transformers.models.qwen2 import Qwen2Config
 from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import Qwen2_5OmniAudioEncoder, Qwen2_5OmniThinkerTextModel
 
-from envs.errors import PolicyError
+from envs.errors import PolicyError, first_line
 from policies.backbones.qwen_omni import CHUNK_EMBEDDINGS
 from policies.checkpoint_tensors import refuse_tensors
 from policies.configuration_lalm import LALMConfig
@@ -123,7 +123,7 @@ def _load(source: str | Path, dtype: torch.dtype) -> tuple[Any, PreTrainedTokeni
         )
         tokenizer = AutoTokenizer.from_pretrained(source)
     except Exception as error:  # hub, safetensors and tokenizers have errors of their own, of no common kind
-        raise PolicyError(f"{source}: cannot be read as a thinker: {error}".splitlines()[0]) from error
+        raise PolicyError(first_line(f"{source}: cannot be read as a thinker: {error}")) from error
     misshapen = {name: (found, expected) for name, found, expected in loading["mismatched_keys"]}
     refuse_tensors(source, loading["missing_keys"], loading["unexpected_keys"], misshapen)
     return thinker, tokenizer

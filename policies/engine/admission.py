@@ -12,11 +12,6 @@ class Admission:
         self.capacity = capacity
         self._free = list(range(capacity))  # a heap
 
-    @property
-    def taken(self) -> int:
-        """How many are given out."""
-        return self.capacity - len(self._free)
-
     def admit(self) -> int:
         """Give out the lowest free slot.
 

@@ -77,7 +77,7 @@ class Engine:
         Raises:
             CapacityError: when all slots are taken.
         """
-        sampling = sampling or Sampling(threshold=0.5)
+        sampling = sampling or Sampling()
         with self._lock:
             slot = self._admission.admit()
             context = self._runner.features.context_samples

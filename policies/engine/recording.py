@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
-from envs.errors import PolicyError
+from envs.errors import PolicyError, first_line
+from envs.files import write_bytes
 from envs.scenario import Audio
 from policies.engine.sampling import Sampling
 from policies.engine.session import StepEvent
@@ -77,17 +78,13 @@ class Recording:
             PolicyError: when it cannot be written.
         """
         path = Path(path)
-        aside = path.with_name(path.name + ".part")
         audio = torch.from_numpy(np.concatenate([np.zeros(0, np.float32), *self.audio]))
         steps = [{session: astuple(outcome) for session, outcome in step.items()} for step in self.steps]
         metadata = {"format": _FORMAT, "calls": json.dumps(self.calls), "steps": json.dumps(steps)}
         try:
-            save_file({"audio": audio}, aside, metadata)
-            aside.replace(path)
+            write_bytes(path, save({"audio": audio}, metadata))
         except (OSError, SafetensorError) as error:
-            raise PolicyError(f"{path}: the recording cannot be written: {error}".splitlines()[0]) from error
-        finally:
-            aside.unlink(missing_ok=True)
+            raise PolicyError(first_line(f"{path}: the recording cannot be written: {error}")) from error
 
     @classmethod
     def load(cls, path: str | Path) -> "Recording":
@@ -107,7 +104,7 @@ class Recording:
                     for step in json.loads(metadata["steps"])
                 ]
         except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
-            raise PolicyError(f"{path}: the recording cannot be read: {error}".splitlines()[0]) from error
+            raise PolicyError(first_line(f"{path}: the recording cannot be read: {error}")) from error
         sizes = [call[2] for call in calls if call[0] == "push"]
         if sum(sizes) != len(samples):
             raise PolicyError(f"{path}: the recording holds {len(samples)} samples, its calls name {sum(sizes)}")

@@ -44,10 +44,12 @@ def replay(
                     ended = SessionError(was.error)
                     events.append(StepEvent(session, chunk, "ended", None, (), False, error=ended))
                 elif session in decided:
-                    latencies = was.decision_latency_s, was.first_token_latency_s
-                    event = decided[session]
                     events.append(
-                        dataclasses.replace(event, decision_latency_s=latencies[0], first_token_latency_s=latencies[1])
+                        dataclasses.replace(
+                            decided[session],
+                            decision_latency_s=was.decision_latency_s,
+                            first_token_latency_s=was.first_token_latency_s,
+                        )
                     )
             yield events
         elif kind == "open":
