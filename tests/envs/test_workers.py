@@ -24,7 +24,7 @@ from envs.proactive import ProactiveScenarios
 from envs.workers import compose_all
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # the tests may run where it is ignored, in a background job
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job may ignore it
     try:
         for scenario in compose_all(ProactiveScenarios(Foley(), 0.4, (20, 24)), range(400), 2):
             {act}
