@@ -6,10 +6,9 @@ from typing import Any, ClassVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import Cache, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.models.qwen2 import Qwen2Config, Qwen2Model
 
-from policies.attention import GROUPED
 from policies.backbones import find_backbone
 from policies.configuration_lalm import LALMConfig
 from policies.features import ChunkFeatures
@@ -31,8 +30,15 @@ class ExactRotaryEmbedding(nn.Module):
         """Return cos and sin of the angles: each [B, L, head_dim] in x's dtype."""
         exponents = torch.arange(0, self.head_dim, 2, dtype=torch.float64, device=x.device) / self.head_dim
         angles = position_ids.to(torch.float64).unsqueeze(-1) * self.theta**-exponents
-        angles = torch.cat((angles, angles), dim=-1)
-        return angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+        cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+        return torch.cat((cos, cos), dim=-1), torch.cat((sin, sin), dim=-1)
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn x [..., heads, D] by rotary angles [..., D]."""
+    cos, sin = cos.unsqueeze(-2), sin.unsqueeze(-2)
+    first, second = x.chunk(2, dim=-1)
+    return x * cos + torch.cat((-second, first), dim=-1) * sin
 
 
 @dataclass
@@ -42,7 +48,7 @@ class SequenceBatch:
     ids: Tensor  # int64 [B, L]
     audio_index: Tensor  # int64 [B, L] rows of `audio_embeddings`, or NO_AUDIO
     position: Tensor  # int64 [B, L]
-    mask: Tensor  # bool [B, 1, L, K], True where a query may look
+    mask: Tensor  # bool [B, 1, L, L], True where a query may look
 
     def to(self, device: torch.device) -> "SequenceBatch":
         """Return the batch on a device."""
@@ -68,7 +74,7 @@ class LALM(PreTrainedModel):
         self.encoder = backbone.encoder(config)
         self.projector = backbone.projector(self.encoder.output_size, text_config)
         self.text_model = Qwen2Model(text_config)
-        self.text_model.config._attn_implementation = GROUPED  # the engine's memory needs it, and training equals it
+        self.text_model.config._attn_implementation = "sdpa"
         self.text_model.rotary_emb = ExactRotaryEmbedding(text_config)
         self.lm_head = nn.Linear(text_config.hidden_size, text_config.vocab_size, bias=False)
         self.decision_head = nn.Linear(text_config.hidden_size, 1)
@@ -102,15 +108,12 @@ class LALM(PreTrainedModel):
         """Return audio embeddings: float32 [M, frames, n_mels] -> [M, N, hidden]."""
         return self.projector(self.encoder(features.to(self.dtype)))
 
-    def hidden_states(
-        self, batch: SequenceBatch, audio_embeddings: Tensor, past_key_values: Cache | None = None
-    ) -> Tensor:
-        """Run the language model.
+    def hidden_states(self, batch: SequenceBatch, audio_embeddings: Tensor) -> Tensor:
+        """Run the language model over whole sequences.
 
         Args:
-            batch: The new tokens; `mask` covers the keys that `past_key_values` returns.
+            batch: The sequences.
             audio_embeddings: float32 [rows, hidden], indexed by `batch.audio_index`.
-            past_key_values: The engine's cache; None for a whole sequence at once.
 
         Returns:
             float32 [B, L, hidden].
@@ -123,8 +126,7 @@ class LALM(PreTrainedModel):
             inputs_embeds=inputs,
             attention_mask={"full_attention": batch.mask},
             position_ids=batch.position,
-            past_key_values=past_key_values,
-            use_cache=past_key_values is not None,
+            use_cache=False,
         )
         return output.last_hidden_state
 

@@ -244,7 +244,9 @@ class Engine:
         """Emit one control token in each session."""
         if not sessions:
             return
-        log_probs = biased(self.model.decision_log_probs(_hidden(sessions)), [s.sampling.bias for s in sessions])
+        log_probs = biased(
+            self.model.decision_log_probs(self._runner.hidden_of(sessions)), [s.sampling.bias for s in sessions]
+        )
         probabilities = log_probs[:, 1].exp().tolist()
         for session, p, row in zip(sessions, probabilities, log_probs.tolist(), strict=True):
             respond = session.sampling.decide(p, session.rng)
@@ -277,7 +279,7 @@ class Engine:
 
     def _write(self, sessions: Sequence[Session], drafts: "dict[int, _Draft]") -> None:
         """Say one token in each session; the end token makes it silent again."""
-        log_probs = self.model.content_log_probs(_hidden(sessions))
+        log_probs = self.model.content_log_probs(self._runner.hidden_of(sessions))
         tokens, end = [self.layout.end] * len(sessions), self.layout.end
         longest = self.model.config.max_reply_tokens
         free = [i for i, s in enumerate(sessions) if not s.sampling.must_end(s.reply or (), longest)]
@@ -330,7 +332,3 @@ class _Draft:
             decision_latency_s=self.decision_s,
             first_token_latency_s=self.first_token_s,
         )
-
-
-def _hidden(sessions: Sequence[Session]) -> Tensor:
-    return torch.stack([s.hidden for s in sessions if s.hidden is not None])

@@ -1,7 +1,7 @@
 """KV memory of the engine: preallocated slots, evicted by whole chunks, whose columns the next tokens take.
 
-Columns of a slot: the prefix, then those of stream tokens in any order, then one that padding is thrown into. Every
-column knows the position and the chunk of its token, and the mask is read off those, so that order means nothing.
+Columns of a slot: the prefix, then those of stream tokens in any order. Every column knows the position and the chunk
+of its token, and the mask is read off those, so that order means nothing.
 """
 
 import heapq
@@ -11,29 +11,33 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import Cache
 
-from policies.modeling_lalm import LALM, ExactRotaryEmbedding, SequenceBatch
-from policies.token_layout import NO_AUDIO, TokenColumns
+from policies.modeling_lalm import LALM, ExactRotaryEmbedding, rotate
+from policies.token_layout import NO_AUDIO, PREFIX_CHUNK, TokenColumns
 
 _EMPTY = torch.iinfo(torch.int64).max  # position of an empty column: after every query
 _ALWAYS = torch.iinfo(torch.int64).max  # chunk of a prefix column: inside every window
-
-
-def rotate(keys: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Apply a rotary rotation to keys [..., D]."""
-    half = keys.shape[-1] // 2
-    return keys * cos + torch.cat((-keys[..., half:], keys[..., :half]), dim=-1) * sin
+_DENSE = 0.5  # where this share of the slots between the lowest and the highest has new tokens, all of them are run
 
 
 @dataclass
-class Rows:
-    """Which slots one forward pass touches, and where its new tokens go."""
+class Pass:
+    """The new tokens of one forward pass, T of P pieces in B slots, and where they belong.
 
-    slots: slice | Tensor  # a slice where they lie side by side, so that nothing has to be copied
-    index: Tensor  # int64 [B], the same slots
-    columns: Tensor  # int64 [B, L] destination column of each new token
-    used: int  # columns that any of these slots has in use
+    `places` and `last_places` say where a token's query stands among the queries of all slots; None: token i is i.
+    """
+
+    ids: Tensor  # int64 [T]
+    audio: Tensor  # int64 [T] rows of the audio embeddings, or NO_AUDIO
+    position: Tensor  # int64 [T]
+    last: Tensor  # int64 [P], the last token of each piece
+    slots: slice | Tensor  # B slots, ascending; a slice where they lie side by side, so that nothing has to be copied
+    rows: Tensor  # int64 [T * heads], where keys and values of the tokens go
+    used: int  # columns that any of the pieces' slots has in use
+    places: Tensor | None  # int64 [T], among B * L
+    mask: Tensor  # float32 [B, L, used], 0 where a query may look and -inf elsewhere
+    last_places: Tensor | None  # int64 [P], among B
+    last_mask: Tensor  # float32 [B, 1, used]
 
 
 class SlotColumns:
@@ -77,7 +81,7 @@ class SlotColumns:
         return taken
 
 
-class KVMemory(Cache):
+class KVMemory:
     """Keys and values of all sessions: per layer [slots, heads, columns, D], in the model's type, on its device."""
 
     def __init__(self, model: LALM, num_slots: int) -> None:
@@ -86,38 +90,39 @@ class KVMemory(Cache):
         self.prefix = len(layout.prefix)
         # A reply that is being said stands in the window's last chunk, and one that has ended in its first.
         longest, chunks = model.config.max_reply_tokens, layout.window_chunks + layout.sink_chunks
-        self.trash = self.prefix + chunks * per_chunk + (2 + layout.sink_chunks) * longest
+        self.capacity = self.prefix + chunks * per_chunk + (2 + layout.sink_chunks) * longest
         self.sink_chunks = layout.sink_chunks
         self._heads: dict[int, list[Tensor]] = {}  # of slots that have left their sinks: keys as they were before
         self.rotary: ExactRotaryEmbedding = model.text_model.rotary_emb
         self.device = model.device
-        shape = (num_slots, config.num_key_value_heads, self.trash + 1, self.rotary.head_dim)
+        shape = (num_slots, config.num_key_value_heads, self.capacity, self.rotary.head_dim)
         kind = {"dtype": model.dtype, "device": self.device}
         self.keys = [torch.zeros(shape, **kind) for _ in range(config.num_hidden_layers)]
         self.values = [torch.zeros(shape, **kind) for _ in range(config.num_hidden_layers)]
-        self.position = torch.full((num_slots, self.trash + 1), _EMPTY, device=self.device)
-        self.chunk = torch.zeros((num_slots, self.trash + 1), dtype=torch.int64, device=self.device)
+        self.position = torch.full((num_slots, self.capacity), _EMPTY, device=self.device)
+        self.chunk = torch.zeros((num_slots, self.capacity), dtype=torch.int64, device=self.device)
         self.columns = [self._columns() for _ in range(num_slots)]
-        self.rows: Rows | None = None
-        self._fill_prefix(model)
+        self.prefix_keys: list[Tensor] = []  # at positions 0, 1, ...
 
-    def _fill_prefix(self, model: LALM) -> None:
-        """Compute the prefix once at position 0; it is the same for every session."""
-        ids = torch.tensor([model.layout.prefix], device=self.device)
+    def prefix_pass(self, prefix: Sequence[int]) -> Pass:
+        """Return the pass that computes the prefix, in the first slot; `share_prefix` must follow it."""
+        self.columns[0] = SlotColumns(0, self.prefix)
         size = self.prefix
-        mask = torch.ones(size, size, dtype=torch.bool, device=self.device).tril()[None, None]
-        position = torch.arange(size, device=self.device).unsqueeze(0)
-        self.rows = Rows(slice(0, 1), position[0, :1], position, size)
-        sequence = SequenceBatch(ids, torch.full_like(ids, NO_AUDIO), position, mask)
-        with torch.no_grad():
-            model.hidden_states(sequence, torch.empty(0), self)
-        self.prefix_keys = [k[0, :, :size].to(torch.float32, copy=True) for k in self.keys]  # at positions 0..P-1
+        of_prefix = [PREFIX_CHUNK] * size
+        piece = TokenColumns(list(prefix), [NO_AUDIO] * size, list(range(size)), of_prefix, of_prefix)
+        batch = self.prepare([0], [piece], [()])
+        self.columns[0] = self._columns()
+        return batch
+
+    def share_prefix(self) -> None:
+        """Give the prefix in the first slot to all of them: it is the same for every session."""
+        size = self.prefix
+        self.prefix_keys = [k[0, :, :size].to(torch.float32, copy=True) for k in self.keys]
         for layer in range(len(self.keys)):
-            self.keys[layer][:, :, :size] = self.keys[layer][:1, :, :size]
-            self.values[layer][:, :, :size] = self.values[layer][:1, :, :size]
+            self.keys[layer][:, :, :size] = self.keys[layer][:1, :, :size].clone()
+            self.values[layer][:, :, :size] = self.values[layer][:1, :, :size].clone()
         self.chunk[:, :size] = _ALWAYS
         self.position[:, :size] = -1
-        self.rows = None
 
     def clear(self, slot: int) -> None:
         """Make a slot ready for a new session."""
@@ -127,7 +132,7 @@ class KVMemory(Cache):
         self._move([slot], [0])
 
     def _columns(self) -> SlotColumns:
-        return SlotColumns(self.prefix, self.trash, self.sink_chunks)
+        return SlotColumns(self.prefix, self.capacity, self.sink_chunks)
 
     def move_heads(self, slots: Sequence[int], positions: Sequence[int]) -> None:
         """Put the prefixes and sinks of slots just before their windows: rotary positions of their first tokens."""
@@ -148,64 +153,78 @@ class KVMemory(Cache):
         """Put the prefix, which is the same in all slots, where it has to be in each of these."""
         index = torch.tensor(list(slots), device=self.device)
         position = torch.tensor(list(positions), device=self.device).unsqueeze(1)
-        cos, sin = (angle.unsqueeze(1) for angle in self.rotary(self.prefix_keys[0], position))  # [B, 1, 1, D]
+        cos, sin = self.rotary(self.prefix_keys[0], position)  # [B, 1, D]
         for layer, keys in enumerate(self.prefix_keys):
             self.keys[layer][index, :, : self.prefix] = rotate(keys, cos, sin).to(self.keys[layer].dtype)
 
     def prepare(
         self, slots: Sequence[int], pieces: Sequence[TokenColumns], audio_rows: Sequence[Sequence[int]]
-    ) -> SequenceBatch:
-        """Free what the windows have left, reserve columns for new tokens and return those as a batch.
+    ) -> Pass:
+        """Free what the windows have left, reserve columns for new tokens and return those as a pass.
 
         Args:
-            slots: The slot of each piece, ascending; a piece may be empty.
-            pieces: The new tokens of each session.
+            slots: The slot of each piece, ascending.
+            pieces: The new tokens of each session, at least one.
             audio_rows: For each piece, the rows of the embeddings that its audio positions take, in order.
         """
-        length = max(len(piece) for piece in pieces)
-        fields: list[list[list[int]]] = [[], [], [], [], [], []]
-        for slot, piece, taken in zip(slots, pieces, audio_rows, strict=True):
-            own = self.columns[slot]
-            if len(piece):
-                own.evict(piece.window_start[0])
-            fresh = iter(taken)
+        first, end = slots[0], slots[-1] + 1
+        dense = len(slots) >= _DENSE * (end - first)
+        numbers = [slot - first for slot in slots] if dense else list(range(len(slots)))  # of the slots in the pass
+        batch, length = end - first if dense else len(slots), max(map(len, pieces))
+        tokens: list[list[int]] = [[] for _ in range(7)]
+        last, last_place, window_start = [], [number * length for number in range(batch)], [0] * batch
+        for slot, number, piece, taken in zip(slots, numbers, pieces, audio_rows, strict=True):
+            columns, fresh, size, place = self.columns[slot], iter(taken), len(piece), number * length
+            columns.evict(piece.window_start[0])
             audio = [NO_AUDIO if a == NO_AUDIO else next(fresh) for a in piece.audio_index]
-            values = (piece.ids, audio, piece.position, piece.chunk, piece.window_start, own.take(piece.chunk))
-            gap = length - len(piece)
-            for rows, values_row, fill in zip(fields, values, (0, NO_AUDIO, 0, 0, 0, self.trash), strict=True):
-                rows.append(values_row + [fill] * gap)
-        packed = torch.tensor(fields, device=self.device)  # one transfer
-        ids, audio_index, position, chunk, window_start, columns = packed.unbind(0)
-        index = torch.tensor(list(slots), device=self.device)
-        row = index.unsqueeze(1)
-        self.position[row, columns] = position
-        self.chunk[row, columns] = chunk
-        self.position[index, self.trash] = _EMPTY
-        side_by_side = slots[-1] - slots[0] + 1 == len(slots)
-        where = slice(slots[0], slots[-1] + 1) if side_by_side else index
-        used = max(self.columns[slot].used for slot, piece in zip(slots, pieces, strict=True) if len(piece))
-        self.rows = Rows(where, index, columns, used)
-        return SequenceBatch(ids, audio_index, position, self._mask(position, window_start))
+            where = ([slot] * size, columns.take(piece.chunk), range(place, place + size))
+            for row, values in zip(tokens, (piece.ids, audio, piece.position, piece.chunk, *where), strict=True):
+                row.extend(values)
+            last.append(len(tokens[0]) - 1)
+            last_place[number], window_start[number] = place + size - 1, piece.window_start[0]
 
-    def _mask(self, position: Tensor, window_start: Tensor) -> Tensor:
-        """Return bool [B, 1, L, used]: the training mask, read off the columns in use."""
-        assert self.rows is not None
-        slots, used = self.rows.slots, self.rows.used
-        causal = self.position[slots, :used].unsqueeze(1) <= position.unsqueeze(2)
-        return (causal & (self.chunk[slots, :used].unsqueeze(1) >= window_start.unsqueeze(2))).unsqueeze(1)
+        ids, audio_index, position, chunk, slot_of, column_of, places = torch.tensor(tokens, device=self.device)
+        self.position[slot_of, column_of] = position
+        self.chunk[slot_of, column_of] = chunk
+        queries = position.new_zeros(batch * length).index_copy_(0, places, position).view(batch, length)
+        used = max(self.columns[slot].used for slot in slots)
+        chosen = slice(first, end) if dense else self._ids(slots)
+        mask = self._mask(chosen, used, queries, self._ids(window_start))
+        heads = torch.arange(self.keys[0].shape[1], device=self.device)
+        rows = (slot_of.unsqueeze(1) * len(heads) + heads) * self.capacity + column_of.unsqueeze(1)
+        return Pass(
+            ids=ids,
+            audio=audio_index,
+            position=position,
+            last=self._ids(last),
+            slots=chosen,
+            rows=rows.flatten(),
+            used=used,
+            places=None if len(ids) == batch * length else places,
+            mask=mask,
+            last_places=None if len(slots) == batch else self._ids(numbers),
+            last_mask=mask.flatten(0, 1)[self._ids(last_place)].unsqueeze(1),
+        )
 
-    def update(
-        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: object, **__: object
-    ) -> tuple[Tensor, Tensor]:
-        """Write new keys and values [B, heads, L, D] and return all columns in use (`transformers.Cache`)."""
-        if self.rows is None:
-            raise RuntimeError("KVMemory.update before prepare")
-        slots, index, columns, used = self.rows.slots, self.rows.index, self.rows.columns, self.rows.used
-        keys, values = self.keys[layer_idx], self.values[layer_idx]
-        keys[index.unsqueeze(1), :, columns] = key_states.transpose(1, 2)
-        values[index.unsqueeze(1), :, columns] = value_states.transpose(1, 2)
-        return keys[slots, :, :used], values[slots, :, :used]
+    def _ids(self, numbers: Sequence[int]) -> Tensor:
+        return torch.tensor(numbers, device=self.device)
 
-    def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Return 0: positions and masks are always given explicitly."""
-        return 0
+    def _mask(self, slots: slice | Tensor, used: int, position: Tensor, window_start: Tensor) -> Tensor:
+        """Return float32 [B, L, used]: the training mask, read off the columns in use.
+
+        Args:
+            slots: B slots.
+            used: How many of their columns matter.
+            position: int64 [B, L] of the queries.
+            window_start: int64 [B], the first chunk that the queries of a slot may see.
+        """
+        inside = self.chunk[slots, :used] >= window_start.unsqueeze(1)
+        keys = torch.where(inside, self.position[slots, :used], _EMPTY)
+        unseen = keys.unsqueeze(1) > position.unsqueeze(2)
+        return torch.zeros(unseen.shape, device=self.device).masked_fill_(unseen, -torch.inf)
+
+    def write(self, layer: int, keys: Tensor, values: Tensor, batch: Pass) -> tuple[Tensor, Tensor]:
+        """Keep the keys and values [T, heads, D] of a pass; return all columns in use of its slots [B, heads, K, D]."""
+        for memory, new in ((self.keys[layer], keys), (self.values[layer], values)):
+            memory.view(-1, memory.shape[-1])[batch.rows] = new.flatten(0, 1)
+        return self.keys[layer][batch.slots, :, : batch.used], self.values[layer][batch.slots, :, : batch.used]

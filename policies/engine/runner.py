@@ -5,13 +5,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from policies.engine.decoder import Decoder
 from policies.engine.memory import KVMemory
 from policies.engine.session import Session
 from policies.modeling_lalm import LALM
-from policies.token_layout import TokenColumns
-
-_DENSE = 0.5  # where this share of the slots between the lowest and the highest has new tokens, all of them are run
-_NOTHING = TokenColumns()
+from policies.token_layout import NO_AUDIO, TokenColumns
 
 
 class ModelRunner:
@@ -21,6 +19,15 @@ class ModelRunner:
         self.model = model
         self.features = model.make_features()
         self.memory = KVMemory(model, num_slots)
+        self.decoder = Decoder(model, self.memory)
+        # Of each slot, at the position that predicts its next token.
+        self.hidden = torch.zeros(
+            num_slots, model.text_model.config.hidden_size, dtype=model.dtype, device=model.device
+        )
+        with torch.inference_mode():
+            prefix = self.memory.prefix_pass(model.layout.prefix)
+            self.decoder.run(model.text_model.embed_tokens(prefix.ids), prefix)
+            self.memory.share_prefix()
         self._short = model.layout.audio_tokens_per_chunk + 3  # one block and a pending token
 
     def encode(self, owners: Sequence[Session], windows: Sequence[Tensor]) -> None:
@@ -30,6 +37,10 @@ class ModelRunner:
         for owner, embedding in zip(owners, self.model.encode(features), strict=True):
             owner.queue.append(embedding)
             owner.last_embedding = embedding
+
+    def hidden_of(self, sessions: Sequence[Session]) -> Tensor:
+        """Return the hidden states [B, hidden] that predict the next tokens of sessions."""
+        return self.hidden[[session.slot for session in sessions]]
 
     def begin(self, sessions: Sequence[Session]) -> None:
         """Make the slots of sessions that run for the first time ready."""
@@ -60,24 +71,16 @@ class ModelRunner:
 
     def _feed(self, sessions: list[Session], pieces: list[TokenColumns], audio: list[list[Tensor]]) -> None:
         """Run the language model over new tokens and keep each session's last hidden state."""
-        flat = [embedding for taken in audio for embedding in taken]
         rows, first = [], 0
         for taken in audio:
             count = sum(len(embedding) for embedding in taken)
             rows.append(range(first, first + count))
             first += count
-        embeddings = torch.cat(flat) if flat else torch.empty(0)
-        by_slot = {session.slot: i for i, session in enumerate(sessions)}
-        lowest, highest = min(by_slot), max(by_slot)
-        dense = len(by_slot) >= _DENSE * (highest - lowest + 1)
-        slots = list(range(lowest, highest + 1)) if dense else sorted(by_slot)
-        order = [by_slot.get(slot) for slot in slots]
-        batch = self.memory.prepare(
-            slots,
-            [_NOTHING if i is None else pieces[i] for i in order],
-            [() if i is None else rows[i] for i in order],
-        )
-        hidden = self.model.hidden_states(batch, embeddings, self.memory)
-        for row, i in enumerate(order):
-            if i is not None:
-                sessions[i].hidden = hidden[row, len(pieces[i]) - 1]
+        order = sorted(range(len(sessions)), key=lambda i: sessions[i].slot)
+        slots = [sessions[i].slot for i in order]
+        batch = self.memory.prepare(slots, [pieces[i] for i in order], [rows[i] for i in order])
+        inputs = self.model.text_model.embed_tokens(batch.ids)
+        if first:
+            heard = torch.cat([embedding for taken in audio for embedding in taken])
+            inputs = torch.where((batch.audio != NO_AUDIO).unsqueeze(1), heard[batch.audio], inputs)
+        self.hidden[slots] = self.decoder.run(inputs, batch)

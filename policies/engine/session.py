@@ -62,7 +62,6 @@ class Session:
     queue: deque[Tensor] = field(default_factory=deque)  # encoded chunks [N, hidden], not yet drained
     last_embedding: Tensor | None = None
     arrival: float = 0.0  # of the last chunk heard
-    hidden: Tensor | None = None  # at the position that predicts the next token
     chunks_heard: int = 0
     reply: list[int] | None = None  # tokens of the reply being said; None while silent
     budget: int = 0  # reply tokens that it may still say in this step
