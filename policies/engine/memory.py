@@ -82,7 +82,7 @@ class SlotColumns:
 
 
 class KVMemory:
-    """Keys and values of all sessions: per layer [slots, heads, columns, D], in the model's type, on its device."""
+    """Keys and values of all sessions: [layers, slots, heads, columns, D], in the model's type, on its device."""
 
     def __init__(self, model: LALM, num_slots: int) -> None:
         config, layout = model.text_model.config, model.layout
@@ -92,17 +92,16 @@ class KVMemory:
         longest, chunks = model.config.max_reply_tokens, layout.window_chunks + layout.sink_chunks
         self.capacity = self.prefix + chunks * per_chunk + (2 + layout.sink_chunks) * longest
         self.sink_chunks = layout.sink_chunks
-        self._heads: dict[int, list[Tensor]] = {}  # of slots that have left their sinks: keys as they were before
+        self._heads: dict[int, Tensor] = {}  # of slots that have left their sinks: keys as they were before
         self.rotary: ExactRotaryEmbedding = model.text_model.rotary_emb
         self.device = model.device
-        shape = (num_slots, config.num_key_value_heads, self.capacity, self.rotary.head_dim)
+        shape = (config.num_hidden_layers, num_slots, config.num_key_value_heads, self.capacity, self.rotary.head_dim)
         kind = {"dtype": model.dtype, "device": self.device}
-        self.keys = [torch.zeros(shape, **kind) for _ in range(config.num_hidden_layers)]
-        self.values = [torch.zeros(shape, **kind) for _ in range(config.num_hidden_layers)]
+        self.keys, self.values = torch.zeros(shape, **kind), torch.zeros(shape, **kind)
         self.position = torch.full((num_slots, self.capacity), _EMPTY, device=self.device)
         self.chunk = torch.zeros((num_slots, self.capacity), dtype=torch.int64, device=self.device)
         self.columns = [self._columns() for _ in range(num_slots)]
-        self.prefix_keys: list[Tensor] = []  # at positions 0, 1, ...
+        self._prefix_keys = torch.empty(0)  # float32 [layers, 1, heads, P, D], at positions 0, 1, ...
 
     def prefix_pass(self, prefix: Sequence[int]) -> Pass:
         """Return the pass that computes the prefix, in the first slot; `share_prefix` must follow it."""
@@ -117,10 +116,9 @@ class KVMemory:
     def share_prefix(self) -> None:
         """Give the prefix in the first slot to all of them: it is the same for every session."""
         size = self.prefix
-        self.prefix_keys = [k[0, :, :size].to(torch.float32, copy=True) for k in self.keys]
-        for layer in range(len(self.keys)):
-            self.keys[layer][:, :, :size] = self.keys[layer][:1, :, :size].clone()
-            self.values[layer][:, :, :size] = self.values[layer][:1, :, :size].clone()
+        self._prefix_keys = self.keys[:, :1, :, :size].to(torch.float32, copy=True)
+        for memory in (self.keys, self.values):
+            memory[:, :, :, :size] = memory[:, :1, :, :size].clone()
         self.chunk[:, :size] = _ALWAYS
         self.position[:, :size] = -1
 
@@ -142,20 +140,19 @@ class KVMemory:
         for slot, position in zip(slots, positions, strict=True):
             size = self.prefix + self.columns[slot].sinks
             if slot not in self._heads:
-                self._heads[slot] = [keys[slot, :, :size].to(torch.float32, copy=True) for keys in self.keys]
+                self._heads[slot] = self.keys[:, slot, :, :size].to(torch.float32, copy=True)
                 self.chunk[slot, :size] = _ALWAYS
                 self.position[slot, :size] = -1
-            cos, sin = self.rotary(self.prefix_keys[0], torch.tensor([[position]], device=self.device))
-            for own, keys in zip(self._heads[slot], self.keys, strict=True):
-                keys[slot, :, :size] = rotate(own, cos[0], sin[0]).to(keys.dtype)
+            angles = self.rotary(self._prefix_keys, torch.tensor([position], device=self.device))  # [1, D]
+            self.keys[:, slot, :, :size] = rotate(self._heads[slot], *angles).to(self.keys.dtype)
 
     def _move(self, slots: Sequence[int], positions: Sequence[int]) -> None:
         """Put the prefix, which is the same in all slots, where it has to be in each of these."""
         index = torch.tensor(list(slots), device=self.device)
-        position = torch.tensor(list(positions), device=self.device).unsqueeze(1)
-        cos, sin = self.rotary(self.prefix_keys[0], position)  # [B, 1, D]
-        for layer, keys in enumerate(self.prefix_keys):
-            self.keys[layer][index, :, : self.prefix] = rotate(keys, cos, sin).to(self.keys[layer].dtype)
+        angles = self.rotary(self._prefix_keys, torch.tensor(list(positions), device=self.device).unsqueeze(1))
+        self.keys[:, index, :, : self.prefix] = rotate(self._prefix_keys, *angles).to(
+            self.keys.dtype
+        )  # angles [B, 1, D]
 
     def prepare(
         self, slots: Sequence[int], pieces: Sequence[TokenColumns], audio_rows: Sequence[Sequence[int]]
@@ -190,7 +187,7 @@ class KVMemory:
         used = max(self.columns[slot].used for slot in slots)
         chosen = slice(first, end) if dense else self._ids(slots)
         mask = self._mask(chosen, used, queries, self._ids(window_start))
-        heads = torch.arange(self.keys[0].shape[1], device=self.device)
+        heads = torch.arange(self.keys.shape[2], device=self.device)
         rows = (slot_of.unsqueeze(1) * len(heads) + heads) * self.capacity + column_of.unsqueeze(1)
         return Pass(
             ids=ids,
