@@ -7,6 +7,7 @@ from envs.clock import CHUNK_S, chunk_end_s
 from envs.matching import Matcher
 from envs.rewards import Moment, Reward
 from envs.scenario import Cue, Scenario
+from envs.thinking import ThinkingTime, thinking_times
 from envs.tokenizer import TextTokenizer
 from envs.trace import Reply, StepRecord, Trace
 
@@ -22,14 +23,17 @@ class Episode:
     a word is a reply all the same: it takes a cue or is a false alarm, and its text is worth nothing.
 
     Attributes:
-        thinking_s: Seconds between the end of a chunk and the effect of the action taken on it; may change
-            from step to step. Actions never overtake each other.
+        thinking_s: [num_chunks] seconds between the end of each chunk and the effect of the action taken on it.
+            Actions never overtake each other.
     """
 
-    def __init__(self, scenario: Scenario, tokenizer: TextTokenizer, reward: Reward, thinking_s: float = 0.0) -> None:
+    def __init__(
+        self, scenario: Scenario, tokenizer: TextTokenizer, reward: Reward, thinking_s: ThinkingTime = 0.0
+    ) -> None:
         self.scenario, self.tokenizer, self.reward = scenario, tokenizer, reward
-        self.thinking_s = thinking_s
         self.num_chunks = scenario.num_chunks
+        self.thinking_s = thinking_times(thinking_s, scenario.seed, self.num_chunks)
+        self._longest_s = max(self.thinking_s)
         self.step_index = 0
         self.trace = Trace(
             seed=scenario.seed,
@@ -98,19 +102,21 @@ class Episode:
         if self.speaking:
             return self.step_index
         last = self.num_chunks - 1
-        due = min((self._matcher.next_deadline_s - self.thinking_s) / CHUNK_S, last + 1.0)
+        due = min((self._matcher.next_deadline_s - self._longest_s) / CHUNK_S, last + 1.0)
         return max(math.floor(due) - 1, self.step_index)
 
     def wait_quietly(self, steps: int) -> None:
         """Take `steps` WAITs at once, all before `quiet_until`, under a reward that is 0 where nothing happens."""
         nothing = {name: 0.0 for name, _, _ in self.reward.components}
         self.trace.steps += [StepRecord(WAIT, (), nothing) for _ in range(steps)]
-        self.step_index += steps
-        self._now_s = max(chunk_end_s(self.step_index - 1) + self.thinking_s, self._now_s)
+        for _ in range(steps):
+            self._now_s = self._effect_s()
+            self.step_index += 1
 
     def _effect_s(self) -> float:
         """Return when an action on the latest chunk takes effect: never before the preceding one."""
-        return max(chunk_end_s(self.step_index) + self.thinking_s, self._now_s)
+        thinking_s = self.thinking_s[min(self.step_index, self.num_chunks - 1)]
+        return max(chunk_end_s(self.step_index) + thinking_s, self._now_s)
 
     def _begin(self, now_s: float) -> Reply:
         reply = Reply(start_s=now_s, cue=self._matcher.take(now_s))

@@ -1,6 +1,5 @@
 """The Gymnasium environment: one step is one chunk; actions are wait, respond, and tokens."""
 
-import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from envs.errors import ScenarioError
 from envs.rewards import Reward
 from envs.scenario import Scenario
 from envs.sources import ClipSource
+from envs.thinking import ThinkingTime, check_thinking
 from envs.tokenizer import ByteTokenizer, TextTokenizer
 from envs.trace import StepRecord, Trace
 
@@ -83,12 +83,11 @@ def observe(episode: Episode) -> dict[str, Any]:
     }
 
 
-def check_rates(tokens_per_chunk: int, thinking_s: float) -> None:
+def check_rates(tokens_per_chunk: int, thinking_s: ThinkingTime) -> None:
     """Raise ScenarioError when a token rate or a thinking time is impossible."""
     if tokens_per_chunk < 1:
         raise ScenarioError(f"tokens_per_chunk is {tokens_per_chunk}, expected at least 1")
-    if not 0.0 <= thinking_s < math.inf:
-        raise ScenarioError(f"thinking_s is {thinking_s}, expected seconds from 0 on")
+    check_thinking(thinking_s)
 
 
 def step_info(record: StepRecord) -> dict[str, Any]:
@@ -106,7 +105,8 @@ class StreamingAudioEnv(gym.Env[dict[str, Any], dict[str, Any]]):
         tokenizer: Turns the ids of replies into text; default: UTF-8 bytes.
         tokens_per_chunk: K, how many tokens fit into one chunk.
         reward: The reward; default: every component with weight 1.
-        thinking_s: Seconds between the end of a chunk and the effect of the action taken on it.
+        thinking_s: Seconds between the end of a chunk and the effect of the action taken on it; or measured ones, of
+            which each action draws one.
         render_mode: "human", "rgb_array" or "ansi".
 
     >>> env = gym.make("envs:SoundFlow/Proactive-v0")
@@ -126,7 +126,7 @@ class StreamingAudioEnv(gym.Env[dict[str, Any], dict[str, Any]]):
         sub_task: str | None = None,
         tokens_per_chunk: int = 16,
         reward: Reward | None = None,
-        thinking_s: float = 0.0,
+        thinking_s: ThinkingTime = 0.0,
         render_mode: str | None = None,
     ) -> None:
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:

@@ -21,6 +21,7 @@ from envs.stream_env import (
     observation_space,
     parse_action,
 )
+from envs.thinking import ThinkingTime
 from envs.tokenizer import ByteTokenizer, TextTokenizer
 from envs.trace import Trace
 from envs.workers import RenderedAhead
@@ -50,7 +51,7 @@ class StreamingAudioVectorEnv(VectorEnv[Batch, Batch, NDArray[Any]]):
         tokenizer: TextTokenizer | None = None,
         tokens_per_chunk: int = 16,
         reward: Reward | None = None,
-        thinking_s: float = 0.0,
+        thinking_s: ThinkingTime = 0.0,
         autoreset: bool = True,
         workers: int = 0,
         render_mode: str | None = None,

@@ -167,7 +167,7 @@ class InjectLatency(gym.Wrapper[Any, Any, Any, Any]):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Begin a scenario, and the draws that belong to it."""
         result = super().reset(seed=seed, options=options)
-        self._rng = np.random.default_rng([self._stream.trace.seed, 0x1A7])
+        self._rng = np.random.default_rng([self._stream.trace.seed, 0x1A8])
         return result
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
@@ -179,5 +179,7 @@ class InjectLatency(gym.Wrapper[Any, Any, Any, Any]):
         seconds = float(self.draw(self._rng))
         if not 0.0 <= seconds < math.inf:
             raise ScenarioError(f"the latency drawn is {seconds}, expected seconds from 0 on")
-        self._stream.episode.thinking_s = self._stream.thinking_s + seconds
+        episode = self._stream.episode
+        if not episode.over:
+            episode.thinking_s[episode.step_index] += seconds
         return super().step(action)

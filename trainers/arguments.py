@@ -61,6 +61,13 @@ def _compose(command: argparse.ArgumentParser) -> None:
     command.add_argument("--workers", type=_workers, default=2, metavar="N", help="processes; default: %(default)s")
 
 
+def _thinking(text: str) -> float | Path:
+    try:
+        return float(text)
+    except ValueError:
+        return Path(text)
+
+
 def _evaluate(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--policy",
@@ -74,6 +81,13 @@ def _evaluate(command: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="judge on this share of the recordings, held out as quickstart does with 0.3; the classifier"
         " learns from the others; default: judge on all",
+    )
+    command.add_argument(
+        "--thinking",
+        type=_thinking,
+        default=0.0,
+        metavar="S",
+        help="seconds from a chunk's end to a decision, or a recording of an engine to draw them from; default: 0",
     )
     command.add_argument("--json", action="store_true", help="print one JSON object")
     command.add_argument("--seed", type=_seed, default=0, metavar="N", help="of the streams; default: %(default)s")

@@ -85,7 +85,12 @@ def _evaluate(options: argparse.Namespace) -> None:
 
     clips = _clips(options)
     assert clips is not None  # the option is required
-    metrics = evaluate_on_clips(options.policy, clips, options.seed, options.held_out)
+    thinking_s = options.thinking
+    if isinstance(thinking_s, Path):
+        from policies.engine.recording import Recording  # noqa: PLC0415 - heavy
+
+        thinking_s = Recording.load(thinking_s).thinking_times
+    metrics = evaluate_on_clips(options.policy, clips, options.seed, options.held_out, thinking_s=thinking_s)
     if options.json:
         print(json.dumps({name: metric.to_json() for name, metric in metrics.items()}, indent=2, allow_nan=False))
     else:

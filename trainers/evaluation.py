@@ -11,6 +11,7 @@ from envs.planning import deal
 from envs.proactive import DealtScenarios
 from envs.rewards import Reward
 from envs.scenario import Scenario
+from envs.thinking import ThinkingTime
 from envs.tokenizer import ByteTokenizer, TextTokenizer
 from envs.trace import Trace
 from envs.vector_env import StreamingAudioVectorEnv
@@ -33,15 +34,21 @@ def play(
     tokenizer: TextTokenizer,
     tokens_per_chunk: int,
     reward: Reward | None = None,
+    thinking_s: ThinkingTime = 0.0,
     progress: Progress = lambda _: None,
 ) -> list[Trace]:
-    """Play one episode for each seed, `num_slots` at a time, and return their traces in the order of `seeds`."""
+    """Play one episode for each seed, `num_slots` at a time, and return their traces in the order of `seeds`.
+
+    The simulated clock is the environment's: `thinking_s` is the time from a chunk's end to the effect of the action,
+    or measured times, of which each action draws one (`Recording.thinking_times`).
+    """
     env = StreamingAudioVectorEnv(
         num_slots,
         scenarios=scenarios,
         tokenizer=tokenizer,
         tokens_per_chunk=tokens_per_chunk,
         reward=reward,
+        thinking_s=thinking_s,
         autoreset=False,
     )
     traces: list[Trace] = []
@@ -64,7 +71,12 @@ def play(
 
 
 def evaluate_on_clips(
-    policy: str, clips: ClipFolder, seed: int = 0, held_out: float | None = None, num_slots: int = 32
+    policy: str,
+    clips: ClipFolder,
+    seed: int = 0,
+    held_out: float | None = None,
+    num_slots: int = 32,
+    thinking_s: ThinkingTime = 0.0,
 ) -> dict[str, Metric]:
     """Judge a policy on proactive streams made of the recordings of a clip folder.
 
@@ -76,6 +88,7 @@ def evaluate_on_clips(
             classifier is trained on the others and on built-in sounds. None: judge on all of them; the classifier
             is trained on built-in sounds alone.
         num_slots: Streams at once.
+        thinking_s: See `play`.
 
     Raises:
         PolicyError: when the policy is neither a baseline nor a usable folder.
@@ -98,5 +111,13 @@ def evaluate_on_clips(
         player = loaded = LALMPolicy.from_pretrained(Path(policy), num_slots)
         tokenizer, tokens = loaded.tokenizer, loaded.tokens_per_chunk
     wanted = range(len(scenarios))
-    traces = play(player, scenarios, wanted, num_slots=num_slots, tokenizer=tokenizer, tokens_per_chunk=tokens)
+    traces = play(
+        player,
+        scenarios,
+        wanted,
+        num_slots=num_slots,
+        tokenizer=tokenizer,
+        tokens_per_chunk=tokens,
+        thinking_s=thinking_s,
+    )
     return evaluate_traces(traces, seed=seed)

@@ -71,6 +71,12 @@ class Recording:
             step[e.session] = Outcome(e.decision_latency_s, e.first_token_latency_s, error)
         self.steps.append(step)
 
+    @property
+    def thinking_times(self) -> list[float]:
+        """Seconds to each decision, as `thinking_s` of an environment and `SimulatedClock` take them."""
+        outcomes = (outcome for step in self.steps for outcome in step.values())
+        return [o.decision_latency_s for o in outcomes if o.decision_latency_s is not None]
+
     def save(self, path: str | Path) -> None:
         """Write one safetensors file; it appears under its name when it is whole. Nobody may use the engine meanwhile.
 

@@ -7,8 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from envs.episode import RESPOND, TOKENS, WAIT, Episode
+from envs.errors import ScenarioError
 from envs.matching import match
 from envs.rewards import Reward
+from envs.thinking import check_thinking
 from envs.tokenizer import ByteTokenizer
 from envs.trace import Trace
 
@@ -89,11 +91,23 @@ def test_thinking_delays_the_reply():
     assert (e.trace.replies[0].start_s, e.trace.replies[0].cue) == (pytest.approx(0.9), None)
 
 
+def test_measured_thinking_is_drawn_from_the_scenarios_seed():
+    measured = (0.05, 0.1, 0.2)
+    drawn = [episode(40, thinking_s=measured).thinking_s for _ in range(2)]
+    assert drawn[0] == drawn[1]
+    assert set(drawn[0]) == set(measured)
+
+
+@pytest.mark.parametrize(("wrong", "said"), [((), "thinking_s is empty"), ((0.1, float("nan")), "thinking_s is nan")])
+def test_thinking_that_cannot_be_is_refused(wrong, said):
+    with pytest.raises(ScenarioError, match=said):
+        check_thinking(wrong)
+
+
 def test_actions_do_not_overtake_each_other():
     e = episode()
-    e.thinking_s = 2.0
+    e.thinking_s[:2] = [2.0, 0.0]
     e.step(RESPOND, [END])
-    e.thinking_s = 0.0
     e.step(RESPOND, [END])
     assert [r.start_s for r in e.trace.replies] == pytest.approx([2.4, 2.4])
 

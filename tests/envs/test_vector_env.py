@@ -61,12 +61,13 @@ class Talkative:
         return 0.125
 
 
+@pytest.mark.parametrize("thinking_s", [0.0, (0.05, 0.3, 1.1)], ids=["at once", "measured times"])
 @pytest.mark.parametrize("parts", [(), (("talk", 1.0, Talkative()),)], ids=["eventful", "a user's own"])
-def test_steps_in_which_nothing_happens_are_steps_all_the_same(parts):
+def test_steps_in_which_nothing_happens_are_steps_all_the_same(parts, thinking_s):
     """An agent that waits nearly always is told, step for step, what a single environment tells."""
     reward = Reward([*Reward.default().components, *parts])
-    batch = StreamingAudioVectorEnv(3, beeps, tokens_per_chunk=K, reward=reward)
-    alone = [StreamingAudioEnv(beeps, tokens_per_chunk=K, reward=reward) for _ in range(3)]
+    batch = StreamingAudioVectorEnv(3, beeps, tokens_per_chunk=K, reward=reward, thinking_s=thinking_s)
+    alone = [StreamingAudioEnv(beeps, tokens_per_chunk=K, reward=reward, thinking_s=thinking_s) for _ in range(3)]
     seen, _ = batch.reset(seed=5)
     expected, over = [env.reset(seed=5 + i)[0] for i, env in enumerate(alone)], [False] * 3
     rng = np.random.default_rng(0)

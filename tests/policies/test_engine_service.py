@@ -397,7 +397,10 @@ def test_a_recorded_live_trace_replays_to_the_same_decisions(tokenizer: ReplyTok
     engine.push(names[2], noise(2, 1))
     live.append(engine.step())
     recording.save(tmp_path / "trace.safetensors")
-    again = list(replay(model, Recording.load(tmp_path / "trace.safetensors"), 3))
+    loaded = Recording.load(tmp_path / "trace.safetensors")
+    again = list(replay(model, loaded, 3))
+    measured = [e.decision_latency_s for step in live for e in step if e.decision_latency_s is not None]
+    assert loaded.thinking_times == measured  # what a simulation may draw from
     assert len(again) == len(live)
     for before, after in zip(live, again, strict=True):
         assert [replace(e, embeddings=None) for e in before] == [replace(e, embeddings=None) for e in after]

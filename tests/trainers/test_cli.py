@@ -17,6 +17,7 @@ from envs.files import write_text
 from envs.metrics import Metric
 from envs.rewards import reward_from_config
 from policies.engine import Engine, Sampling
+from policies.engine.recording import Outcome, Recording
 from policies.policy_folder import write_policy
 from policies.tokenizer import train_tokenizer
 from tests.policies.conftest import REPLIES, tiny_model
@@ -230,6 +231,19 @@ def test_evaluate_prints_every_metric(silent_policy: Path, clips: Path, capsys: 
     assert {*wanted.split(), "mean_reward"} <= set(metrics)
     assert all(set(metric) == {"value", "count", "low", "high"} for metric in metrics.values())
     assert (metrics["trigger_recall"]["value"], metrics["latency_p50_s"]["value"]) == (0.0, None)
+
+
+def test_evaluate_thinks_as_long_as_a_recorded_engine_did(clips: Path, tmp_path: Path, capsys: Captured) -> None:
+    took = tmp_path / "live.safetensors"
+    Recording(steps=[{0: Outcome(0.3, None, None)}] * 2).save(took)
+    arguments = ["evaluate", "--policy", "always", "--clips", str(clips), "--json"]
+    latencies = []
+    for thinking in ("0", "0.3", str(took)):
+        assert main([*arguments, "--thinking", thinking]) == 0
+        latencies.append(json.loads(capsys.readouterr().out)["latency_p50_s"]["value"])
+    assert latencies[0] != latencies[1] == latencies[2]
+    assert "expected seconds from 0 on" in refused([*arguments, "--thinking", "-1"], capsys)
+    assert "cannot be read" in refused([*arguments, "--thinking", str(tmp_path / "missing")], capsys)
 
 
 def test_evaluate_judges_a_baseline_by_its_name(clips: Path, capsys: Captured) -> None:
