@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from envs.clock import CHUNK_S
 from envs.errors import ScenarioError
 from envs.scenario import GRACE_S
-from envs.text_scores import helpfulness, key_fact_share
+from envs.text_scores import helpfulness, key_fact_share, repeated_share
 from envs.trace import Reply, Trace
 
 MEANINGS = {  # of each metric, for who reads a table of them
@@ -31,6 +31,7 @@ MEANINGS = {  # of each metric, for who reads a table of them
     "early_rate": "of the replies that answer a cue, those that began before enough had been heard",
     "reply_quality": "how well the words of such replies fit the references, from 0 to 1",
     "key_fact_match": "of the key facts of the references, those that such replies name",
+    "repetition": "of the word 4-grams of a reply, those that repeat an earlier one; the mean over all replies",
     "pauc": "reply quality delivered over the time from enough heard to the deadline, 0 for a miss",
     "mean_reward": "the mean over streams of the sum of the reward's components",
 }
@@ -66,6 +67,7 @@ class _Episode:
     foreground: int  # cues and ignored events
     quality: float
     facts: float
+    repeated: float
     delivered: float  # sum over cues of the mean quality delivered over the cue's window
     latencies: tuple[float, ...]  # reply - ready, signed, of matched replies
 
@@ -92,6 +94,7 @@ def _measure(trace: Trace) -> _Episode:
         foreground=len(trace.cues) + len(ignored),
         quality=sum(qualities),
         facts=sum(key_fact_share(r.text, c.key_facts) for r, c in matched),
+        repeated=sum(repeated_share(r.text) for r in trace.replies),
         delivered=delivered,
         latencies=tuple(r.start_s - c.ready_s for r, c in matched),
     )
@@ -202,6 +205,7 @@ def _estimate(traces: Sequence[Trace], seed: int, resamples: int) -> dict[str, _
         "early_rate": share("early", "matched"),
         "reply_quality": share("quality", "matched", None),
         "key_fact_match": share("facts", "matched", None),
+        "repetition": share("repeated", "replies", None),
         "pauc": share("delivered", "cues"),
         "mean_reward": share("reward", "episodes"),
     }

@@ -20,6 +20,17 @@ def key_fact_share(text: str, facts: Sequence[str]) -> float:
     return sum(bool(_pattern(fact).search(text)) for fact in facts) / len(facts)
 
 
+def repeated_share(text: str) -> float:
+    """Return the share of a text's word 4-grams that repeat an earlier one, in [0, 1]; 0 when it has none.
+
+    >>> repeated_share("no no no no no no no no")
+    0.8
+    """
+    words = text.lower().split()
+    grams = [tuple(words[i : i + 4]) for i in range(len(words) - 3)]
+    return 1.0 - len(set(grams)) / len(grams) if grams else 0.0
+
+
 @lru_cache(maxsize=65536)
 def _pattern(fact: str) -> re.Pattern[str]:
     """Return what finds a fact: at a word's start, but anywhere in Chinese, which has no spaces."""

@@ -19,8 +19,8 @@ def answer(start_s, index, text=REPLIES[0]):
     return Reply(start_s, start_s + 1.0, text, len(text), index)
 
 
-def alarm(start_s):
-    return Reply(start_s, start_s + 1.0, "What was that?", 14, None)
+def alarm(start_s, text="What was that?"):
+    return Reply(start_s, start_s + 1.0, text, len(text), None)
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def metrics():
             event("rain", "IGNORE", 0.0, 36.0, "ambient"),
             event("beep", "RESPOND", 20.0, 3.0),
         ],
-        replies=[answer(4.0, 0), alarm(13.9)],  # the alarm: 1.9 s after the hum
+        replies=[answer(4.0, 0), alarm(13.9, "no no no no no no no no")],  # the alarm: 1.9 s after the hum
         reward=1.5,
     )
     second = trace(
@@ -61,6 +61,7 @@ def metrics():
         ("key_fact_match", 1 / 2, 2),
         ("pauc", 0.75 / 3, 3),  # a perfect reply a quarter into its window, a worthless one, a miss
         ("reply_quality", 1 / 2, 2),
+        ("repetition", 4 / 5 / 4, 4),
         ("mean_reward", 0.5, 2),
     ],
 )
@@ -71,12 +72,12 @@ def test_by_hand(metrics, name, value, count):
 
 
 def test_that_is_all_of_them(metrics):
-    assert len(metrics) == 14
+    assert len(metrics) == 15
 
 
 def test_a_silent_agent_has_no_latency_and_no_quality():
     metrics = evaluate_traces([trace(cues=[cue(2.0, 3.0, 7.0)])], resamples=50)
-    for name in ("latency_p50_s", "latency_p95_s", "reply_quality", "key_fact_match"):
+    for name in ("latency_p50_s", "latency_p95_s", "reply_quality", "key_fact_match", "repetition"):
         assert metrics[name] == Metric(None, 0, None, None)
     for name in ("trigger_precision", "trigger_recall", "trigger_f1", "early_rate", "pauc"):
         assert metrics[name].value == 0.0
