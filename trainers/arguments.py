@@ -14,6 +14,7 @@ from envs.speech.corpora import SPEECH_LAYOUTS
 Command = Callable[[argparse.Namespace], None]
 CONFIGS = Path(__file__).parent.parent / "configs"
 MOST_WORKERS = 1024
+_MOST_SEEDS = 100
 _PLAIN_CLIPS = ("manifest", ALLOW_BROKEN)
 
 
@@ -133,6 +134,14 @@ def _bench(command: argparse.ArgumentParser) -> None:
     heard.add_argument("--no-classifier", action="store_true", help="leave the classifier out")
     _add_run(heard)
     _add_json(heard)
+    train = "how fast rollouts are collected; with --seeds, what PPO adds to the supervised policy"
+    learned = parts.add_parser("train", help=train, description=train)
+    learned.add_argument(
+        "--seeds", type=_seeds, default=0, metavar="N", help="train and judge N policies, a quickstart each; default: 0"
+    )
+    _add_clips(learned, "a folder of recordings")
+    _add_run(learned)
+    _add_json(learned)
 
 
 def _convert(command: argparse.ArgumentParser) -> None:
@@ -213,6 +222,12 @@ def _bias(text: str) -> float:
     if not math.isfinite(bias):
         raise argparse.ArgumentTypeError(f"expected a number, got {text!r}")
     return bias
+
+
+def _seeds(text: str) -> int:
+    if not text.isdecimal() or int(text) > _MOST_SEEDS:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 to {_MOST_SEEDS}, got {text!r}")
+    return int(text)
 
 
 def _hours(text: str) -> float:

@@ -149,7 +149,9 @@ def _convert(options: argparse.Namespace) -> None:
 
 
 def _bench(options: argparse.Namespace) -> None:
-    {"world": _bench_world, "listener": _bench_listener, "engine": _bench_engine}[options.part](options)
+    {"world": _bench_world, "listener": _bench_listener, "engine": _bench_engine, "train": _bench_train}[options.part](
+        options
+    )
 
 
 def _bench_world(options: argparse.Namespace) -> None:
@@ -167,6 +169,23 @@ def _bench_engine(options: argparse.Namespace) -> None:
         print(json.dumps({name: float(f"{value:.4g}") for name, value in numbers.items()}, indent=2))
     else:
         print("\n".join(f"{name:24s} {value:12,.4g}" for name, value in numbers.items()))
+
+
+def _bench_train(options: argparse.Namespace) -> None:
+    config = _run_config(options)
+    _quiet_libraries()
+    from trainers.learning_bench import bench_train  # noqa: PLC0415 - heavy
+
+    with redirect_stdout(sys.stderr):  # the phases say where they are
+        numbers = bench_train(config, _clips(options), options.seeds)
+    if options.json:
+        print(json.dumps(numbers.to_json(), indent=2, allow_nan=False))
+        return
+    print("\n".join(f"{name:24s} {value:12,.4g}" for name, value in numbers.rollouts.items()))
+    for one in numbers.seeds:
+        for suite, learned in one.suites.items():
+            print(f"\nseed {one.seed}, {suite}: {', '.join(f'{k} {v}' for k, v in learned.reached().items())}")
+            print(f"supervised\n{_table(learned.supervised)}\nppo\n{_table(learned.ppo)}")
 
 
 def _show(numbers: "dict[str, float | str | None]", options: argparse.Namespace) -> None:
