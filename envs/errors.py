@@ -23,10 +23,10 @@ class ScenarioError(SoundFlowError):
     """A scenario that cannot be planned or composed from the given clips."""
 
 
-class PlanningError(SoundFlowError):
-    """A planner that cannot be reached, or a plan that breaks the rules of a scene.
+class AnswerError(SoundFlowError):
+    """A language model's endpoint that cannot be reached, or an answer of it that cannot be used.
 
-    `kind` is what such rejections are counted by: "not JSON", "field", "rule", or what an endpoint said.
+    `kind` is what such failures are counted by: "not JSON", "field", "rule", or what an endpoint said.
     """
 
     def __init__(self, message: str, kind: str = "rule") -> None:
@@ -34,8 +34,16 @@ class PlanningError(SoundFlowError):
         self.kind = kind
 
 
+class PlanningError(AnswerError):
+    """A planner that cannot be reached, or a plan that breaks the rules of a scene."""
+
+
 class NoPlanError(PlanningError):
     """A planner that was asked several times and had no usable answer; other sounds may suit it better."""
+
+
+class ScoringError(SoundFlowError):
+    """A scorer of replies that has no score to give, or a file of scores that is none."""
 
 
 class SpeechError(SoundFlowError):

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from envs.curation.json_checks import at, json_list, json_object, parse_object
 from envs.curation.outline import Outline, SubEvent, outline_from_json
 from envs.curation.verification import REASONS, Verdict
 from envs.errors import PlanningError
+from envs.json_checks import at, json_list, json_object, parse_object
 from envs.scenario import Decision
 
 _QUERY_WORDS = (4, 12)
@@ -27,7 +27,7 @@ def read_plan(text: str, bag: Sequence[Annotation], respond_share: float) -> tup
     """Return the scenes of a plan.
 
     Raises:
-        PlanningError: saying what is wrong with the answer, for the model to read.
+        AnswerError: saying what is wrong with the answer, for the model to read.
     """
     answer = parse_object(text)
     pairs = [
@@ -74,7 +74,7 @@ def read_refinement(text: str, outline: Outline) -> Outline:
     """Return the outline with the queries, captions and tags of an answer.
 
     Raises:
-        PlanningError: saying what is wrong with the answer, for the model to read.
+        AnswerError: saying what is wrong with the answer, for the model to read.
     """
     items = at(parse_object(text), "sub_events", list, "answer")
     if len(items) != len(outline.sub_events):
@@ -100,7 +100,7 @@ def read_verdict(text: str) -> Verdict:
     """Return a verdict on a clip.
 
     Raises:
-        PlanningError: saying what is wrong with the answer, for the model to read.
+        AnswerError: saying what is wrong with the answer, for the model to read.
     """
     answer = parse_object(text)
     kind = at(answer, "verdict", str, "answer")

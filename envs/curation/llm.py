@@ -1,7 +1,6 @@
 """The planner that asks a language model, in the paper's three roles: plan, refine, verify."""
 
 import json
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -10,11 +9,11 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
+from envs.chat import ChatEndpoint, Message, NoAnswerError, Try
 from envs.curation.answers import Annotation, read_plan, read_refinement, read_verdict
-from envs.curation.chat import ChatEndpoint, Message, UnsteadyError
 from envs.curation.outline import LEAST, MOST, Outline, SubEvent
 from envs.curation.verification import DURATION, Hearing, Verdict
-from envs.errors import NoPlanError, PlanningError
+from envs.errors import AnswerError, NoPlanError, PlanningError
 from envs.foley import Foley
 from envs.planning import LONGEST_CLIP_S, RESPOND_SHARE, SILENT_SCENES
 from envs.scenario import Decision
@@ -85,7 +84,10 @@ class LLMPlanner:
     counts: Counter[str] = field(default_factory=Counter, compare=False)
 
     def __post_init__(self) -> None:
-        _ = self._endpoint  # a base URL that is none is refused here
+        try:
+            _ = self._endpoint
+        except AnswerError as error:  # a base URL that is none
+            raise PlanningError(str(error), error.kind) from error
 
     @cached_property
     def _endpoint(self) -> ChatEndpoint:
@@ -134,38 +136,27 @@ class LLMPlanner:
         return self._ask("refine", request, lambda text: read_refinement(text, outline), seed)
 
     def _ask(self, role: AgentRole, request: str, read: Callable[[str], T], seed: int) -> T:
-        """Ask until an answer can be read; the model is told what was wrong with the one before."""
         messages: list[Message] = [{"role": "system", "content": _PROMPTS[role]}, {"role": "user", "content": request}]
-        temperature = 0.0 if role == "verify" else self.temperature
-        reason = ""
-        for attempt in range(self.retries + 1):
-            try:
-                text = self._endpoint.complete(messages, temperature, seed + attempt)
-            except UnsteadyError as error:
-                reason = self._count(role, error)
-                if attempt < self.retries:
-                    time.sleep(self.pause_s * 2**attempt)
-                continue
-            try:
-                return read(text)
-            except PlanningError as error:
-                reason = self._count(role, error)
-            messages = [
-                *messages[:2],  # one bad answer at a time: a small model's context is short
-                {"role": "assistant", "content": text},
-                {
-                    "role": "user",
-                    "content": f"That cannot be used: {reason}. Answer again, with the JSON object alone.",
-                },
-            ]
-        raise NoPlanError(
-            f"{self.base_url}: the model {self.model!r} gave no usable answer to {role!r} in {self.retries + 1} tries;"
-            f" the last: {reason}"
-        )
 
-    def _count(self, role: AgentRole, error: PlanningError) -> str:
-        self.counts[f"{role}: {error.kind}"] += 1
-        return str(error)
+        def watch(made: Try) -> None:
+            if made.error is not None:
+                self.counts[f"{role}: {made.error.kind}"] += 1
+
+        try:
+            return self._endpoint.ask(
+                messages,
+                read,
+                watch,
+                about=repr(role),
+                temperature=0.0 if role == "verify" else self.temperature,
+                seed=seed,
+                retries=self.retries,
+                pause_s=self.pause_s,
+            )
+        except NoAnswerError as error:
+            raise NoPlanError(str(error), error.kind) from error
+        except AnswerError as error:
+            raise PlanningError(str(error), error.kind) from error
 
 
 def _draw_bag(rng: np.random.Generator, respond_share: float, candidates: Sequence[Candidate]) -> list[Annotation]:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from envs.curation.json_checks import at, json_list, json_object
 from envs.errors import PlanningError
+from envs.json_checks import at, json_list, json_object
 from envs.scenario import Decision, Role
 
 LEAST, MOST = 3, 15  # sub-events
@@ -120,7 +120,7 @@ def outline_from_json(data: object, where: str = "scene") -> Outline:
     """Check the JSON of an outline; keys that it does not know are left alone.
 
     Raises:
-        PlanningError: naming the field, what it holds and what was expected.
+        AnswerError: naming the field, what it holds and what was expected.
     """
     scene = json_object(data, where)
     events = [_sub_event(item, f"sub_events[{i}]") for i, item in enumerate(at(scene, "sub_events", list, where))]

@@ -23,7 +23,7 @@ from envs.curation.outline import LEAST, MOST, Outline, SubEvent, outline_from_j
 from envs.curation.places import APART, BEFORE, NEEDS, PLACES, SECONDS, odds
 from envs.curation.retrieval import CandidateIndex, TfidfIndex
 from envs.curation.verification import Hearing, verify_by_rules
-from envs.errors import ConfigError, PlanningError, ScenarioError
+from envs.errors import AnswerError, ConfigError, PlanningError, ScenarioError
 from envs.foley import Foley
 from envs.scenario import Clip
 from envs.sound_classes import SOUND_CLASSES
@@ -192,7 +192,7 @@ def test_json_that_is_no_outline_is_refused_by_field(change: dict[str, Any], mes
     events = [asdict(event) | {"tags": list(event.tags)} for event in (HUM, BARK, STEPS)]
     good = {"place": "a room", "sub_events": events, "order": [[0, 1]]}
     assert outline_from_json(good) == Outline("a room", (HUM, BARK, STEPS), ((0, 1),))
-    with pytest.raises(PlanningError, match=message):
+    with pytest.raises(AnswerError, match=message):
         outline_from_json(good | change)
 
 

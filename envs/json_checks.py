@@ -4,7 +4,7 @@ import json
 import math
 from typing import Any
 
-from envs.errors import PlanningError
+from envs.errors import AnswerError
 
 _NAMES = {str: "text", float: "a number", int: "a whole number", bool: "true or false", list: "a list"}
 _REQUIRED = object()
@@ -14,7 +14,7 @@ def parse_object(text: str) -> dict[str, Any]:
     """Return the one JSON object that a text consists of; a Markdown fence around it is taken off.
 
     Raises:
-        PlanningError: when it is something else.
+        AnswerError: when it is something else.
     """
     lines = text.strip().splitlines()
     if len(lines) > 2 and lines[0].startswith("```") and lines[-1] == "```":
@@ -22,14 +22,14 @@ def parse_object(text: str) -> dict[str, Any]:
     try:
         data = json.loads("\n".join(lines))
     except (ValueError, RecursionError) as error:
-        raise PlanningError(f"the answer is not JSON: {error or 'nested too deeply'}", "not JSON") from error
+        raise AnswerError(f"the answer is not JSON: {error or 'nested too deeply'}", "not JSON") from error
     return json_object(data, "the answer")
 
 
 def json_object(data: object, where: str) -> dict[str, Any]:
     """Return `data`, which has to be an object."""
     if not isinstance(data, dict):
-        raise PlanningError(f"{where} is {_short(data)}, expected an object", "field")
+        raise AnswerError(f"{where} is {_short(data)}, expected an object", "field")
     return data
 
 
@@ -41,7 +41,7 @@ def at(data: dict[str, Any], key: str, kind: type, where: str, default: Any = _R
     value = data.get(key)
     if value is None:
         if default is _REQUIRED:
-            raise PlanningError(f"{where} has no {key!r}, expected {_NAMES[kind]}", "field")
+            raise AnswerError(f"{where} has no {key!r}, expected {_NAMES[kind]}", "field")
         return default
     return _of_kind(value, kind, f"{where}.{key}")
 
@@ -50,7 +50,7 @@ def json_list(data: object, kind: type, where: str, length: int | None = None) -
     """Return `data`, which has to be a list of things of a kind, and of a length where one is given."""
     if not isinstance(data, list) or (length is not None and len(data) != length):
         wanted = "a list" if length is None else f"a list of {length}"
-        raise PlanningError(f"{where} is {_short(data)}, expected {wanted}", "field")
+        raise AnswerError(f"{where} is {_short(data)}, expected {wanted}", "field")
     return [_of_kind(item, kind, f"{where}[{i}]") for i, item in enumerate(data)]
 
 
@@ -60,9 +60,9 @@ def _of_kind(value: object, kind: type, where: str) -> Any:
     accepted = (int, float) if kind is float else kind
     # true is an int in Python, and no number in JSON
     if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
-        raise PlanningError(f"{where} is {_short(value)}, expected {_NAMES[kind]}", "field")
+        raise AnswerError(f"{where} is {_short(value)}, expected {_NAMES[kind]}", "field")
     if isinstance(value, float) and not math.isfinite(value):
-        raise PlanningError(f"{where} is {value}, expected a finite number", "field")
+        raise AnswerError(f"{where} is {value}, expected a finite number", "field")
     return value
 
 
