@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from envs.clock import CHUNK_S, chunk_end_s
 from envs.matching import Matcher
@@ -12,6 +13,14 @@ from envs.tokenizer import TextTokenizer
 from envs.trace import Reply, StepRecord, Trace
 
 WAIT, RESPOND, TOKENS = 0, 1, 2
+
+
+class Act(NamedTuple):
+    """An action that has taken effect and has not been rewarded yet."""
+
+    kind: int
+    tokens: tuple[int, ...]
+    moment: Moment
 
 
 class Episode:
@@ -68,7 +77,14 @@ class Episode:
             kind: WAIT, RESPOND or TOKENS.
             tokens: Ids in [0, vocab_size); others are padding. Those of a WAIT, or after an end token, are
                 ignored.
+
+        Raises:
+            ConfigError: when the reward fails.
         """
+        return self.earn(self.act(kind, tokens))
+
+    def act(self, kind: int, tokens: Sequence[int]) -> Act:
+        """Apply an action as `step` does, and leave its reward to `earn`."""
         now_s = self._now_s = self._effect_s()
         invalid = (kind == TOKENS and not self.speaking) or (kind == RESPOND and self.speaking)
         kind = WAIT if invalid else kind
@@ -88,10 +104,20 @@ class Episode:
             ended=ended,
             missed=tuple(self.scenario.cues[i] for i in missed),
             agent_speaking=kind != WAIT,
-            user_speaking=self._user_speaks(now_s),
+            user_speaking=user_speaks(self.scenario.user_speech, now_s),
             invalid=invalid,
         )
-        record = StepRecord(kind, tuple(ids), self.reward(moment), invalid)
+        return Act(kind, tuple(ids), moment)
+
+    def earn(self, act: Act) -> StepRecord:
+        """Reward the action that was applied last, and return the step's record.
+
+        Raises:
+            ConfigError: when the reward fails, naming component, scenario and step.
+        """
+        moment = act.moment
+        rewards = self.reward.earned(moment)
+        record = StepRecord(act.kind, act.tokens, rewards, moment.invalid, moment.now_s, moment.ended is not None)
         self.trace.steps.append(record)
         self.step_index += 1
         return record
@@ -107,10 +133,10 @@ class Episode:
 
     def wait_quietly(self, steps: int) -> None:
         """Take `steps` WAITs at once, all before `quiet_until`, under a reward that is 0 where nothing happens."""
-        nothing = {name: 0.0 for name, _, _ in self.reward.components}
-        self.trace.steps += [StepRecord(WAIT, (), nothing) for _ in range(steps)]
+        nothing = dict.fromkeys(self.reward.names, 0.0)
         for _ in range(steps):
             self._now_s = self._effect_s()
+            self.trace.steps.append(StepRecord(WAIT, (), nothing, False, self._now_s))
             self.step_index += 1
 
     def _effect_s(self) -> float:
@@ -142,6 +168,7 @@ class Episode:
         self.speaking = False
         return reply
 
-    def _user_speaks(self, now_s: float) -> bool:
-        """Return whether the user speaks within a chunk from `now_s`, while the step's tokens sound."""
-        return any(start < now_s + CHUNK_S and end > now_s for start, end in self.scenario.user_speech)
+
+def user_speaks(user_speech: Sequence[tuple[float, float]], now_s: float) -> bool:
+    """Return whether the user speaks within a chunk from `now_s`, while the step's tokens sound."""
+    return any(start < now_s + CHUNK_S and end > now_s for start, end in user_speech)

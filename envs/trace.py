@@ -25,6 +25,8 @@ class StepRecord:
     tokens: tuple[int, ...]
     rewards: dict[str, float]  # every component, weighted; they add up to the step's reward
     invalid: bool = False  # the action did not fit and counted as a wait
+    now_s: float | None = None  # when the action took effect; None: the trace is of a version that did not tell
+    ended: bool = False  # a reply ended in this step
 
     @property
     def reward(self) -> float:

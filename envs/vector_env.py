@@ -9,7 +9,7 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from envs.clock import CHUNK_S, CHUNK_SAMPLES
-from envs.episode import WAIT, Episode
+from envs.episode import WAIT, Act, Episode
 from envs.errors import ScenarioError
 from envs.rewards import Reward
 from envs.stream_env import (
@@ -154,21 +154,26 @@ class StreamingAudioVectorEnv(VectorEnv[Batch, Batch, NDArray[Any]]):
             raise ScenarioError("the environment has no episodes yet; call reset() first")
         kinds, tokens = parse_action(actions, (self.num_envs, self.tokens_per_chunk))
         rewards = np.zeros(self.num_envs)
-        parts = {name: np.zeros(self.num_envs) for name, _, _ in self.reward.components}
+        parts = {name: np.zeros(self.num_envs) for name in self.reward.names}
         invalid = np.zeros(self.num_envs, bool)
         quiet = (kinds == WAIT) & (self._heard < self._quiet_until)
         self._waited += quiet
         self._heard += quiet
+        acts: dict[int, Act] = {}
         for slot in np.flatnonzero(~quiet).tolist():
             self._catch_up(slot)
-            if self._episodes[slot].over:
-                if self.autoreset:
-                    self._episodes[slot] = self._begin(slot, None)
-            else:
-                record = self._episodes[slot].step(int(kinds[slot]), tokens[slot].tolist())
-                rewards[slot], invalid[slot] = record.reward, record.invalid
-                for name, value in record.rewards.items():
-                    parts[name][slot] = value
+            if not self._episodes[slot].over:
+                acts[slot] = self._episodes[slot].act(int(kinds[slot]), tokens[slot].tolist())
+            elif self.autoreset:
+                self._episodes[slot] = self._begin(slot, None)
+                self._look_ahead(slot)
+        if acts:
+            self.reward.prepare([act.moment for act in acts.values()])
+        for slot, act in acts.items():
+            record = self._episodes[slot].earn(act)
+            rewards[slot], invalid[slot] = record.reward, record.invalid
+            for name, value in record.rewards.items():
+                parts[name][slot] = value
             self._look_ahead(slot)
         return (
             self._observe(),

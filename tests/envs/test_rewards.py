@@ -1,13 +1,16 @@
 import math
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
-from beeps import REPLIES, cue
+from beeps import REPLIES, beeps, cue
 
 from envs.errors import ConfigError
 from envs.rewards import COMPONENTS, Moment, Reward, reward_from_config
+from envs.stream_env import StreamingAudioEnv
 from envs.trace import Reply, Trace
+from envs.vector_env import StreamingAudioVectorEnv
 
 CUE = cue(2.0, 3.0, 5.0, urgency=0.8)
 
@@ -171,6 +174,56 @@ def test_a_numpy_number_counts_as_the_number_it_is():
 def test_what_is_no_finite_number_is_named(given):
     with pytest.raises(ConfigError, match=r"component 'mine' gave .* at step 0 of scenario 0"):
         Reward([("mine", 1.0, Gives(given))])(moment())
+
+
+def test_a_weight_too_large_for_a_value_is_named():
+    with pytest.raises(ConfigError, match=r"component 'mine' gave inf at step 0 of scenario 0"):
+        Reward([("mine", 1e308, Gives(1e5))]).earned(moment())
+    with pytest.raises(ConfigError, match="add up to no finite number at step 0 of scenario 0"):
+        Reward([("a", 1e308, Gives(1.0)), ("b", 1e308, Gives(1.0))]).earned(moment())
+
+
+class WithTotal(Reward):
+    """A user's subclass that gives more than its components."""
+
+    def __init__(self, given):
+        super().__init__([("latency", 1.0, COMPONENTS["latency"]()), ("miss", 1.0, COMPONENTS["miss"]())])
+        self.given = given
+
+    def __call__(self, moment):
+        return self.given if isinstance(self.given, list) else {**super().__call__(moment), **self.given}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            {"total": 1.0},
+            r"WithTotal gave \['latency', 'miss', 'total'\] at step 0 of scenario 5.*components latency",
+        ),
+        ([0.0, 1.0], r"WithTotal gave \[0.0, 1.0\]"),
+        ({"miss": math.nan}, "component 'miss' gave nan at step 0 of scenario 5"),
+        ({"miss": "much"}, "component 'miss' gave 'much'"),
+        ({"miss": None}, "component 'miss' gave None"),
+    ],
+)
+@pytest.mark.parametrize("make", [StreamingAudioEnv, partial(StreamingAudioVectorEnv, 1)], ids=["one", "batch"])
+def test_what_does_not_add_up_to_the_steps_reward_stops_the_run(make, given, message):
+    env = make(scenarios=beeps, reward=WithTotal(given))
+    many = "num_envs" in dir(env)
+    env.reset(options={"scenario_seeds": [5]} if many else {"scenario_seed": 5})
+    action = {"kind": 0, "tokens": np.full(16, 257)}
+    with pytest.raises(ConfigError, match=message):
+        env.step({key: np.array([value]) for key, value in action.items()} if many else action)
+
+
+def test_a_subclass_is_asked_at_every_step_of_the_batch_too():
+    """What it gives where nothing happens is its own affair."""
+    env = StreamingAudioVectorEnv(1, beeps, reward=WithTotal({"latency": np.float32(0.5)}))
+    env.reset(seed=0)
+    _, reward, *_ = env.step({"kind": np.zeros(1, np.int64), "tokens": np.full((1, 16), 257)})
+    assert reward == [0.5]
+    assert type(env.traces[0].steps[0].rewards["latency"]) is float  # what JSON can hold
 
 
 class Fails:
