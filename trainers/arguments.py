@@ -90,8 +90,19 @@ def _evaluate(command: argparse.ArgumentParser) -> None:
         metavar="S",
         help="seconds from a chunk's end to a decision, or a recording of an engine to draw them from; default: 0",
     )
+    command.add_argument("--traces", type=Path, metavar="DIR", help="write there what happened in each stream")
     command.add_argument("--json", action="store_true", help="print one JSON object")
     command.add_argument("--seed", type=_seed, default=0, metavar="N", help="of the streams; default: %(default)s")
+
+
+def _reward(command: argparse.ArgumentParser) -> None:
+    parts = command.add_subparsers(required=True, metavar="PART", dest="part")
+    purpose = "score stored traces under several rewards, and say how each ranks the policies"
+    compare = parts.add_parser("compare", help=purpose, description=purpose)
+    compare.add_argument("rewards", nargs="+", type=Path, metavar="YAML", help="a run's file, or the list `reward:`")
+    compare.add_argument("--traces", type=Path, required=True, metavar="DIR", help="holds a folder for each policy")
+    compare.add_argument("--out", type=Path, metavar="FILE", help="a page (.html) with tables and curves")
+    _add_json(compare)
 
 
 def _listen(command: argparse.ArgumentParser) -> None:
@@ -154,6 +165,7 @@ _COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "quickstart": ("train and judge an agent from scratch, in minutes", _quickstart),
     "compose": ("write a corpus of streams to disk, or go on with one", _compose),
     "evaluate": ("judge a policy on streams made of your recordings", _evaluate),
+    "reward": ("compare rewards on stored traces, before training on one", _reward),
     "listen": ("stream a file, a pipe or the microphone through a policy", _listen),
     "watch": ("show one episode: picture, sound, and what was said", _watch),
     "plan": ("plan scenes in words, and say which sounds were found for them", _plan),

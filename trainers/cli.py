@@ -90,7 +90,9 @@ def _evaluate(options: argparse.Namespace) -> None:
         from policies.engine.recording import Recording  # noqa: PLC0415 - heavy
 
         thinking_s = Recording.load(thinking_s).thinking_times
-    metrics = evaluate_on_clips(options.policy, clips, options.seed, options.held_out, thinking_s=thinking_s)
+    metrics = evaluate_on_clips(
+        options.policy, clips, options.seed, options.held_out, thinking_s=thinking_s, traces=options.traces
+    )
     if options.json:
         print(json.dumps({name: metric.to_json() for name, metric in metrics.items()}, indent=2, allow_nan=False))
     else:
@@ -105,6 +107,13 @@ def _table(metrics: "dict[str, Metric]") -> str:
         else:
             lines.append(f"{name:24s} {m.value:9.3f}   {m.low:8.3f} to {m.high:7.3f}   {m.count:6d}")
     return "\n".join(lines)
+
+
+def _reward(options: argparse.Namespace) -> None:
+    from trainers.reward_compare import compare_reward_files  # noqa: PLC0415 - heavy
+
+    sys.path.insert(0, str(Path.cwd()))  # a user's own component is a module of the folder they stand in
+    compare_reward_files(options.rewards, options.traces, options.out, sys.stdout, options.json)
 
 
 def _listen(options: argparse.Namespace) -> None:
@@ -219,6 +228,7 @@ COMMANDS: dict[str, Command] = {
     "quickstart": _quickstart,
     "compose": _compose,
     "evaluate": _evaluate,
+    "reward": _reward,
     "listen": _listen,
     "watch": _watch,
     "plan": _plan,

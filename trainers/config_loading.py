@@ -66,20 +66,36 @@ def load_config(cls: type[T], path: Path, overrides: Sequence[str] = ()) -> T:
     return config
 
 
+def read_yaml(path: Path) -> Any:
+    """Return what a YAML file holds, whatever that is.
+
+    Raises:
+        ConfigError: when it cannot be read, is no YAML, or gives a key twice.
+    """
+    value, problems = _read_any(path)
+    if problems:
+        raise ConfigError("; ".join(problems))
+    return value
+
+
 def _read(path: Path) -> tuple[dict[str, Any], list[str]]:
     """Return the file's keys and values, and what is wrong with them as YAML."""
+    data, problems = _read_any(path)
+    if data is None:
+        data = {}
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: expected keys and values, got {_shown(data)}")
+    return data, problems
+
+
+def _read_any(path: Path) -> tuple[Any, list[str]]:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{path}: the configuration cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: the configuration is not UTF-8 text: {error.reason}") from error
-    data, problems = _parse(text, str(path))
-    if data is None:
-        data = {}
-    if not isinstance(data, dict):
-        raise ConfigError(f"{path}: expected keys and values, got {_shown(data)}")
-    return data, problems
+    return _parse(text, str(path))
 
 
 def _parse(text: str, where: str) -> tuple[Any, list[str]]:

@@ -14,6 +14,7 @@ from envs.scenario import Scenario
 from envs.thinking import ThinkingTime
 from envs.tokenizer import ByteTokenizer, TextTokenizer
 from envs.trace import Trace
+from envs.trace_files import check_trace_folder, write_traces
 from envs.vector_env import StreamingAudioVectorEnv
 from policies.base import Policy
 from policies.baselines import BASELINES, make_baseline
@@ -77,6 +78,7 @@ def evaluate_on_clips(
     held_out: float | None = None,
     num_slots: int = 32,
     thinking_s: ThinkingTime = 0.0,
+    traces: Path | None = None,
 ) -> dict[str, Metric]:
     """Judge a policy on proactive streams made of the recordings of a clip folder.
 
@@ -89,11 +91,14 @@ def evaluate_on_clips(
             is trained on built-in sounds alone.
         num_slots: Streams at once.
         thinking_s: See `play`.
+        traces: A folder without traces, to write those of the streams to; None: they are not kept.
 
     Raises:
         PolicyError: when the policy is neither a baseline nor a usable folder.
-        ManifestError, ScenarioError: when the recordings cannot be used.
+        ManifestError, ScenarioError: when the recordings cannot be used, or `traces` holds some.
     """
+    if traces is not None:
+        check_trace_folder(traces)
     if policy not in JUDGED_BASELINES and not Path(policy).exists():
         hint = did_you_mean(policy, JUDGED_BASELINES)
         raise PolicyError(f"{policy}: no such policy folder, and no baseline that can be judged{hint}")
@@ -111,7 +116,7 @@ def evaluate_on_clips(
         player = loaded = LALMPolicy.from_pretrained(Path(policy), num_slots)
         tokenizer, tokens = loaded.tokenizer, loaded.tokens_per_chunk
     wanted = range(len(scenarios))
-    traces = play(
+    played = play(
         player,
         scenarios,
         wanted,
@@ -120,4 +125,6 @@ def evaluate_on_clips(
         tokens_per_chunk=tokens,
         thinking_s=thinking_s,
     )
-    return evaluate_traces(traces, seed=seed)
+    if traces is not None:
+        write_traces(traces, played)
+    return evaluate_traces(played, seed=seed)

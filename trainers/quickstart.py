@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from envs.files import write_text
 from envs.metrics import Metric, evaluate_traces
+from envs.rewards.bill import BILLS, write_bills
 from envs.trace import Trace
 from policies.baselines import NEED_NOTHING, make_baseline
 from policies.modeling_lalm import LALM
@@ -35,7 +36,8 @@ def run_quickstart(config: QuickstartConfig, out: Path, clips: ClipFolder | None
     """Train and judge an agent; everything is written under `out`.
 
     Writes `config.yaml`, `metrics.json`, `report.html`, `policy/` (the reinforced policy), `supervised/` (the policy
-    before reinforcement), `traces_*.jsonl` of the reinforced policy on each suite, and TensorBoard events in `logs/`.
+    before reinforcement), `traces_*.jsonl` of the reinforced policy on each suite, `bills.json` where a scorer of the
+    reward cost something, and TensorBoard events in `logs/`.
     What an earlier run left there is kept in `earlier-N/`.
 
     Raises:
@@ -144,6 +146,10 @@ def _publish(run: Run, results: dict[str, dict[str, dict[str, Metric]]], played:
     for suite, traces in played.items():
         lines = (json.dumps(trace.to_json(), allow_nan=False) for trace in traces)
         write_text(run.out / f"traces_{suite}.jsonl", "\n".join(lines) + "\n")
+    if run.reward.bills:
+        write_bills(run.out / BILLS, run.reward.bills)
+    for name, bill in run.reward.bills.items():
+        print(f"{name}: {bill}")
     episodes = []
     for suite, traces in played.items():
         streams = run.held_out[suite]

@@ -88,17 +88,18 @@ def write_report(path: Path, data: ReportData) -> None:
     before.append(_curves(data.curves))
     after = [_seconds(data.seconds)]
     after.append(f"<h2>Configuration</h2><div class=card><pre>{html.escape(data.config)}</pre></div>")
-    room = MAX_BYTES - len(_page(data.title, before + after).encode())
-    document = _page(data.title, before + _episodes(data.episodes, room) + after)
+    room = MAX_BYTES - len(html_page(data.title, before + after).encode())
+    document = html_page(data.title, before + _episodes(data.episodes, room) + after)
     write_text(path, document)
 
 
 def write_episode(path: Path, episode: EpisodeView) -> None:
     """Write a page of one episode: one file, no links."""
-    write_text(path, _page(episode.name, [episode_html(episode)]))
+    write_text(path, html_page(episode.name, [episode_html(episode)]))
 
 
-def _page(title: str, parts: Sequence[str]) -> str:
+def html_page(title: str, parts: Sequence[str]) -> str:
+    """Return a page of these parts, with the style and the scripts of a report in it."""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
@@ -134,7 +135,7 @@ def _row(name: str, policies: Sequence[str], table: Mapping[str, Mapping[str, Me
     best = _best(name, {p: m.value for p, m in known.items() if m.value is not None}, table)
     ends = [x for m in known.values() for x in (m.value, m.low, m.high) if x is not None]
     scale = (min(0.0, *ends), max(0.0, *ends)) if ends else (0.0, 0.0)
-    cells = "".join(_cell(known.get(p), scale, p in best) for p in policies)
+    cells = "".join(metric_cell(known.get(p), scale, p in best) for p in policies)
     direction = "↓ low is good" if name in _LOWER_IS_BETTER else "↑"
     return f"<tr><th>{_name(name)} <small>{direction}</small></th>{cells}</tr>"
 
@@ -150,7 +151,8 @@ def _best(name: str, values: Mapping[str, float], table: Mapping[str, Mapping[st
     return {p for p, v in values.items() if v == max(values.values())}
 
 
-def _cell(metric: Metric | None, scale: tuple[float, float], best: bool) -> str:
+def metric_cell(metric: Metric | None, scale: tuple[float, float], best: bool) -> str:
+    """Return a table's cell: value, bar on the common scale, interval and count."""
     if metric is None or metric.value is None:
         return "<td>none</td>"
     value = metric.value

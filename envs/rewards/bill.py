@@ -7,6 +7,8 @@ from pathlib import Path
 
 from envs.files import write_text
 
+BILLS = "bills.json"  # beside the traces: what their scoring cost
+
 
 @dataclass
 class Bill:

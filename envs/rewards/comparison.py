@@ -77,14 +77,18 @@ def _aligned(played: Played) -> dict[str, list[Trace]]:
     """Return every policy's traces in one order of streams."""
     if not all(played.values()) or not played:
         raise ScenarioError("there are no traces to score; play at least one stream with each policy")
-    aligned = {policy: sorted(traces, key=lambda t: (t.ability, t.seed)) for policy, traces in played.items()}
-    first, *others = aligned
-    wanted = [(t.ability, t.seed, t.num_chunks, t.cues) for t in aligned[first]]
+    streams = {policy: [(t.ability, t.seed, t.num_chunks, t.cues) for t in traces] for policy, traces in played.items()}
+    first, *others = played
+    aligned = {policy: list(traces) for policy, traces in played.items()}
+    if any(streams[other] != streams[first] for other in others):  # in another order, at best
+        for policy, traces in aligned.items():
+            traces.sort(key=lambda t: (t.ability, t.seed))
+            streams[policy] = [(t.ability, t.seed, t.num_chunks, t.cues) for t in traces]
     for other in others:
-        if [(t.ability, t.seed, t.num_chunks, t.cues) for t in aligned[other]] != wanted:
+        if streams[other] != streams[first]:
             raise ScenarioError(
-                f"the {len(aligned[other])} traces of {other!r} and the {len(wanted)} of {first!r} are not of the same"
-                " streams; play all policies on the same seeds and sounds"
+                f"the {len(aligned[other])} traces of {other!r} and the {len(aligned[first])} of {first!r} are not of"
+                " the same streams; play all policies on the same seeds and sounds"
             )
     return aligned
 
@@ -145,14 +149,15 @@ def _of_rankings(
         if f1[better] == f1[worse] or rewards[better] >= rewards[worse]:
             continue
         difference = compare_traces(scored[better], scored[worse], seed, resamples)
-        sure = all(_is_sure(difference[name]) for name in ("trigger_f1", "mean_reward"))
+        several = len(scored[better]) > 1  # one stream resampled is always itself
+        sure = several and all(_is_sure(difference[name]) for name in ("trigger_f1", "mean_reward"))
         findings.append(
             Finding(
                 "disagrees",
                 (better, worse),
-                f"{better} has the better trigger F1, {f1[better]:.3f} against {f1[worse]:.3f} of {worse}, and is worth"
-                f" less, {rewards[better]:.3f} against {rewards[worse]:.3f}"
-                f" ({'both differences are' if sure else 'not both differences are'} beyond chance)",
+                f"{better} has the better trigger F1, {f1[better]:.3f} against {f1[worse]:.3f} of {worse}, and the"
+                f" lower reward, {rewards[better]:.3f} against {rewards[worse]:.3f};"
+                f" {'both differences are beyond chance' if sure else 'this may be chance'}",
             )
         )
     return findings
