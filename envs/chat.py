@@ -109,6 +109,9 @@ class ChatEndpoint:
                 if attempt < retries:
                     time.sleep(pause_s * 2**attempt)
                 continue
+            except AnswerError as error:
+                watch(Try(None, error))
+                raise
             try:
                 answer = read(completion.text)
             except AnswerError as error:

@@ -180,8 +180,10 @@ def test_an_endpoint_that_is_slow_or_not_there_is_named(endpoint: Endpoint) -> N
     with pytest.raises(ScoringError, match=r"in 2 tries; the last: .*no answer within 0.05 s"):
         judge(endpoint, timeout_s=0.05, retries=1).scores([reply("A beep.")])
     release.set()
+    nowhere = LLMJudge("http://127.0.0.1:9/v1", "small")
     with pytest.raises(ScoringError, match=r"cannot be reached .*start the endpoint"):
-        LLMJudge("http://127.0.0.1:9/v1", "small").scores([reply("A beep.")])
+        nowhere.scores([reply("A beep.")])
+    assert (nowhere.bill.calls, nowhere.bill.refused) == (1, 1)  # asked once: another try would not help
 
 
 def test_the_cache_answers_for_the_same_model_prompt_and_texts(endpoint: Endpoint, tmp_path: Path) -> None:
