@@ -62,12 +62,17 @@ class EmbeddingScorer:
     def _key(self, reply: ScoredReply) -> str:
         return score_key("embedding", self._version, reply.text, reply.references)
 
-    def _score_all(self, replies: Mapping[str, ScoredReply]) -> Iterator[tuple[str, float]]:
+    def _score_all(self, replies: Mapping[str, ScoredReply]) -> Iterator[dict[str, float]]:
+        if not replies:
+            return
         texts = dict.fromkeys(text for reply in replies.values() for text in (reply.text, *reply.references))
         embeddings = self._embed(list(texts))
-        for key, reply in replies.items():
+
+        def best(reply: ScoredReply) -> float:
             cosines = [float(embeddings[reply.text] @ embeddings[text]) for text in reply.references]
-            yield key, min(max(0.0, *cosines), 1.0)
+            return min(max(0.0, *cosines), 1.0)
+
+        yield {key: best(reply) for key, reply in replies.items()}
 
     @torch.inference_mode()
     def _embed(self, texts: Sequence[str]) -> dict[str, Tensor]:

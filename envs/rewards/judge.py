@@ -3,8 +3,9 @@
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
+from threading import Event
 
 from envs.chat import ChatEndpoint, Message, Try
 from envs.errors import AnswerError, ConfigError, ScoringError
@@ -81,35 +82,34 @@ class LLMJudge:
     def _key(self, reply: ScoredReply) -> str:
         return score_key("judge", self.endpoint.model, self.prompt, _request(reply))
 
-    def _ask_all(self, replies: Mapping[str, ScoredReply]) -> Iterator[tuple[str, float]]:
+    def _ask_all(self, replies: Mapping[str, ScoredReply]) -> Iterator[dict[str, float]]:
         if not replies:
             return
-        pool = ThreadPoolExecutor(min(self.concurrency, len(replies)))
-        asked: dict[Future[float], tuple[str, Bill]] = {}
-        failure: BaseException | None = None
-        try:
-            for key, reply in replies.items():
-                spent = Bill()
-                asked[pool.submit(self._ask, reply, spent)] = key, spent
-            pending = set(asked)
-            while pending:
-                finished, pending = wait(pending, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    key, spent = asked[future]
-                    self.bill.add(spent)
-                    if (error := future.exception()) is None:
-                        yield key, future.result()
-                    else:
+        stop, failure = Event(), None
+        with ThreadPoolExecutor(min(self.concurrency, len(replies))) as pool:
+            try:
+                asked = {pool.submit(self._ask, reply, stop): key for key, reply in replies.items()}
+                pending = set(asked)
+                while pending:
+                    finished, pending = wait(pending, return_when=FIRST_COMPLETED)
+                    came = {}
+                    for future in finished:
+                        score, spent, error = future.result()
+                        self.bill.add(spent)
                         failure = failure or error
-                if failure is not None:  # what has been asked already is paid for: its answers are waited for
-                    pending = {future for future in pending if not future.cancel()}
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+                        if score is not None:
+                            came[asked[future]] = score
+                    yield came  # after a failure, too: what has been asked already is paid for
+            finally:
+                stop.set()
         if failure is not None:
-            raise failure
+            raise ScoringError(f"the judge: {failure}") from failure
 
-    def _ask(self, reply: ScoredReply, spent: Bill) -> float:
-        """Ask about one reply, in a thread of its own."""
+    def _ask(self, reply: ScoredReply, stop: Event) -> tuple[float | None, Bill, AnswerError | None]:
+        """Ask about one reply, in a thread of its own, unless another has failed: score, cost, failure."""
+        spent = Bill()
+        if stop.is_set():
+            return None, spent, None
 
         def watch(made: Try) -> None:
             spent.calls += 1
@@ -123,7 +123,7 @@ class LLMJudge:
             {"role": "user", "content": _request(reply)},
         ]
         try:
-            return self.endpoint.ask(
+            score = self.endpoint.ask(
                 messages,
                 _read_score,
                 watch,
@@ -134,7 +134,9 @@ class LLMJudge:
                 pause_s=self.pause_s,
             )
         except AnswerError as error:
-            raise ScoringError(f"the judge: {error}") from error
+            stop.set()
+            return None, spent, error
+        return score, spent, None
 
 
 def _request(reply: ScoredReply) -> str:

@@ -12,7 +12,7 @@ from envs.errors import ScoringError
 from envs.rewards.bill import Bill
 from envs.rewards.scoring import ScoredReply
 
-Ask = Callable[[Mapping[str, ScoredReply]], Iterable[tuple[str, float]]]
+Ask = Callable[[Mapping[str, ScoredReply]], Iterable[dict[str, float]]]
 _APPLICATION = 0x50F1  # in the header of a file of scores: others are not written to
 _WAIT_S = 60.0  # for another process that writes
 _MOST_REMEMBERED = 65_536
@@ -52,17 +52,19 @@ class ScoreBook:
                     known.update((key, self._checked(key, score)) for key, score in rows)
         return known
 
-    def write(self, key: str, score: float) -> float:
-        """Note a score and return the one that stands: where another process noted one first, that is it."""
+    def write(self, scores: Mapping[str, float]) -> dict[str, float]:
+        """Note scores and return those that stand: where another process noted one first, that is it."""
+        stand = dict(scores)
         if self.path is not None:
-            with self._open() as file:
-                file.execute("INSERT OR IGNORE INTO scores VALUES (?, ?)", (key, score))
-                (stands,) = file.execute("SELECT score FROM scores WHERE key = ?", (key,)).fetchone()
-                score = self._checked(key, stands)
-        while len(self._remembered) >= _MOST_REMEMBERED:
+            with self._open() as file:  # one transaction: the disk is waited for once
+                file.executemany("INSERT OR IGNORE INTO scores VALUES (?, ?)", scores.items())
+                for key in scores:
+                    (score,) = file.execute("SELECT score FROM scores WHERE key = ?", (key,)).fetchone()
+                    stand[key] = self._checked(key, score)
+        self._remembered.update(stand)
+        while len(self._remembered) > _MOST_REMEMBERED:
             del self._remembered[next(iter(self._remembered))]
-        self._remembered[key] = score
-        return score
+        return stand
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
@@ -98,7 +100,7 @@ def scored(
     Args:
         replies: What is to be scored.
         key_of: Returns a reply's key in the book.
-        ask: Yields the score of each key as it comes; it is noted at once, so that a later failure loses none.
+        ask: Yields scores by key as they come; they are noted at once, so that a later failure loses none.
         book: What is known.
         bill: Takes what this cost, but for calls and tokens, which `ask` counts.
 
@@ -111,10 +113,11 @@ def scored(
     bill.scored += len(by_key)
     bill.cached += len(known)
     try:
-        for key, score in ask({key: reply for key, reply in by_key.items() if key not in known}):
-            if not 0.0 <= score <= 1.0:  # not for NaN, either
-                raise ScoringError(f"the score of {by_key[key].text!r} is {score}, expected a number from 0 to 1")
-            known[key] = book.write(key, score)
+        for came in ask({key: reply for key, reply in by_key.items() if key not in known}):
+            for key, score in came.items():
+                if not 0.0 <= score <= 1.0:  # not for NaN, either
+                    raise ScoringError(f"the score of {by_key[key].text!r} is {score}, expected a number from 0 to 1")
+            known.update(book.write(came))
     finally:
         bill.seconds += time.perf_counter() - begin
     return [known[key_of(reply)] for reply in replies]
