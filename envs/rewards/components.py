@@ -1,6 +1,5 @@
 """The built-in components, each a small pure class over the trace so far."""
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -8,6 +7,7 @@ from envs.rewards.bill import Bill
 from envs.rewards.moment import Moment, RewardComponent
 from envs.rewards.scorers import scorer_from_config
 from envs.rewards.scoring import ScoredReply, Scorer
+from envs.text_scores import repeated_share
 
 
 class Latency:
@@ -134,9 +134,7 @@ class Repetition:
 
     def value(self, moment: Moment) -> float:
         """Punish going round in circles."""
-        words = [] if moment.ended is None else moment.ended.text.lower().split()
-        grams = [tuple(words[i : i + 4]) for i in range(len(words) - 3)]
-        return -(1.0 - len(Counter(grams)) / len(grams)) if grams else 0.0
+        return 0.0 if moment.ended is None else -repeated_share(moment.ended.text)
 
 
 class InvalidAction:
