@@ -1,7 +1,9 @@
 """Low-rank adapters on the language model, through the optional extra `lora` (peft)."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from types import ModuleType
+from typing import Any
 
 from envs.errors import PolicyError
 from policies.modeling_lalm import LALM
@@ -37,14 +39,34 @@ def add_lora(model: LALM, rank: int, *, alpha: float | None = None, dropout: flo
 
 def merge_lora(model: LALM) -> LALM:
     """Add trained adapters into the weights they stand beside, in place: the model can be saved as any other."""
-    layers = {name: m for name, m in model.named_modules() if isinstance(m, _peft().tuners.lora.LoraLayer)}
-    for name, layer in layers.items():
+    for name, layer in _adapted(model).items():
         layer.merge()
         model.set_submodule(name, layer.get_base_layer())
     if hasattr(model, "peft_config"):
         del model.peft_config  # `save_pretrained` would write adapters
         model._hf_peft_config_loaded = False
     return model.requires_grad_(True)
+
+
+@contextmanager
+def adapters_off(model: LALM) -> Iterator[None]:
+    """Let a model compute as it did before adapters were put on it, so long as the context lasts.
+
+    Gradients are not touched: run it without.
+    """
+    layers = list(_adapted(model).values())
+    for layer in layers:
+        layer._disable_adapters = True  # `enable_adapters` would also decide who has gradients
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer._disable_adapters = False
+
+
+def has_lora(model: LALM) -> bool:
+    """Return whether there are adapters on a model."""
+    return any(_ADAPTER in name for name, _ in model.named_parameters())
 
 
 def train_only(model: LALM, modules: Collection[str]) -> LALM:
@@ -54,12 +76,17 @@ def train_only(model: LALM, modules: Collection[str]) -> LALM:
         model: With adapters or without.
         modules: Names of its children, of `text_model` and `projector` say.
     """
-    adapted = any(_ADAPTER in name for name, _ in model.named_parameters())
+    adapted = has_lora(model)
     for name, parameter in model.named_parameters():  # a tied head is the language model's embedding
         child = name.partition(".")[0]
         frozen_base = adapted and child == "text_model" and _ADAPTER not in name
         parameter.requires_grad_(child in modules and not frozen_base)
     return model
+
+
+def _adapted(model: LALM) -> dict[str, Any]:
+    """Return the layers that have adapters, by name."""
+    return {name: m for name, m in model.named_modules() if isinstance(m, _peft().tuners.lora.LoraLayer)}
 
 
 def _peft() -> ModuleType:

@@ -135,13 +135,18 @@ class LALM(PreTrainedModel):
         silenced = torch.tensor(self.layout.not_speakable, device=hidden.device)
         return F.log_softmax(self.lm_head(hidden).float().index_fill(-1, silenced, -torch.inf), dim=-1)
 
-    def decision_log_probs(self, hidden: Tensor) -> Tensor:
+    def decision_odds(self, hidden: Tensor, head: nn.Linear | None = None) -> Tensor:
+        """Return what `decision_head`, or another `head` in its place, adds to the log-odds of `response`: [...]."""
+        head = self.decision_head if head is None else head
+        return F.linear(hidden.float(), head.weight.float(), head.bias.float()).squeeze(-1)
+
+    def decision_log_probs(self, hidden: Tensor, head: nn.Linear | None = None) -> Tensor:
         """Return log-probabilities of (silent, response), the policy's binary decision: [..., 2].
 
-        The log-odds of the two control tokens, and what `decision_head` adds to them: it is zero until the threshold
-        is found and timing is reinforced. 0.5 is where the policy speaks.
+        The log-odds of the two control tokens, and what `decision_head` (or another `head` in its place) adds to them:
+        it is zero until the threshold is found and timing is reinforced. 0.5 is where the policy speaks.
         """
-        hidden, head = hidden.float(), self.decision_head  # bfloat16 would leave three digits of the odds
+        hidden = hidden.float()  # bfloat16 would leave three digits of the odds
         weight = self.lm_head.weight[self.layout.response].float() - self.lm_head.weight[self.layout.silent].float()
-        odds = hidden @ weight + F.linear(hidden, head.weight.float(), head.bias.float()).squeeze(-1)
+        odds = hidden @ weight + self.decision_odds(hidden, head)
         return torch.stack((F.logsigmoid(-odds), F.logsigmoid(odds)), dim=-1)

@@ -104,39 +104,76 @@ class SupervisedConfig:
 
 @dataclass(frozen=True)
 class ReinforcementConfig:
-    """PPO on the environment's reward; discounting is per chunk.
+    """PPO or GRPO on the environment's reward; discounting is per chunk.
+
+    When to speak and what to say are two policies with one trunk, and the log-odds of the control tokens are two rows
+    of the vocabulary's head. So `mode` says which of them is optimised, and the other is only held: by the KL, which
+    counts on both in every mode. Nothing but `train: head` leaves the words exactly as they were.
 
     Attributes:
+        algorithm: `ppo` has a critic; `grpo` compares the episodes of one scenario with each other.
         iterations: Of rollouts and updates.
         episodes_per_iteration: Streams played at once.
+        episodes_per_scenario: Of `grpo`: the size of a group.
         epochs: Passes over an iteration's episodes.
         minibatches: Updates a pass.
+        tokens_per_minibatch: The most tokens that go through the model at once, padding included. An update's episodes
+            are then taken in pieces of about one length, and their gradients add up to the same. None: all at once.
         learning_rate: Of the language model; it falls linearly to 0.
         decision_learning_rate: Of the decision's own head, which has few weights and much to learn.
         gamma: Discount a chunk.
         gae_lambda: Decay of the advantage's trace, a chunk.
         clip: Of the probability ratio.
+        mode: `joint`: both; `decision_only`: when to speak, the words held; `content_only`: the words, the decision
+            held and its head frozen.
+        train: `trunk`: the language model and the decision's head; `head`: of `decision_only`, its head alone.
+        objective: `split`: decisions are a binary policy beside the reply tokens. `raw_token`: control tokens and reply
+            tokens are one policy over the vocabulary, all tokens of a turn with its one advantage. It is the ablation's
+            other arm, known to collapse replies. It knows no `decision_coef`, `content_coef` or
+            `decision_clip_high`, and its decision's head stays as it is.
         decision_coef: Weight of the decision's policy loss.
         content_coef: Weight of the reply tokens' policy loss.
         kl_coef: Weight of the divergence from the supervised policy.
+        kl_target: Divergence of one action that `kl_coef` is steered to after each iteration, for decisions and for
+            words on their own (Ziegler et al. 2019); None: it stays.
         decision_clip_high: How far a decision's ratio may grow beyond 1; it may fall by `clip`.
+        critic: `scenario` knows what the stream will bring; `hidden` is a head on the frozen trunk's states.
+        whiten_advantages: Subtract the mean of the decisions' advantages before they are divided by their deviation.
+            Words are compared with the mean of their kind in any case.
+        lora_rank: Above 0, adapters of this rank are trained in place of the trunk, and merged at the end. The
+            reference is the model without them: there is no second copy.
         streams: Different streams to play; they are played again when all were.
     """
 
+    algorithm: Literal["ppo", "grpo"] = "ppo"
     iterations: PositiveInt = 22
     episodes_per_iteration: PositiveInt = 64
+    episodes_per_scenario: PositiveInt = 8
     epochs: PositiveInt = 2
     minibatches: PositiveInt = 4
+    tokens_per_minibatch: PositiveInt | None = None
     learning_rate: PositiveFloat = 3e-4
     decision_learning_rate: PositiveFloat = 3e-3
     gamma: Share = 0.95
     gae_lambda: Share = 0.95
     clip: PositiveFloat = 0.2
+    mode: Literal["joint", "decision_only", "content_only"] = "joint"
+    train: Literal["trunk", "head"] = "trunk"
+    objective: Literal["split", "raw_token"] = "split"
     decision_coef: NonNegativeFloat = 1.0
     content_coef: NonNegativeFloat = 0.1
     kl_coef: NonNegativeFloat = 0.01
+    kl_target: PositiveFloat | None = None
     decision_clip_high: PositiveFloat = 1.0
+    critic: Literal["scenario", "hidden"] = "scenario"
+    whiten_advantages: bool = False
+    lora_rank: NonNegativeInt = 0
     streams: PositiveInt = 448
+
+    @property
+    def scenarios_per_iteration(self) -> int:
+        """Different streams that an iteration plays."""
+        return self.episodes_per_iteration // (self.episodes_per_scenario if self.algorithm == "grpo" else 1)
 
     def __post_init__(self) -> None:
         if self.episodes_per_iteration % self.minibatches:
@@ -144,9 +181,29 @@ class ReinforcementConfig:
                 f"episodes_per_iteration is {self.episodes_per_iteration}, "
                 f"expected a multiple of minibatches ({self.minibatches})"
             )
-        if self.streams < self.episodes_per_iteration:
+        if self.algorithm == "grpo":
+            self._check_groups()
+        if self.streams < self.scenarios_per_iteration:
+            what = "episodes_per_iteration" + (" / episodes_per_scenario" if self.algorithm == "grpo" else "")
+            raise ValueError(f"streams is {self.streams}, expected at least {what} ({self.scenarios_per_iteration})")
+        if self.train == "head" and self.mode != "decision_only":
+            raise ValueError(f"train is 'head' and mode is {self.mode!r}, expected mode: decision_only with it")
+        if self.train == "head" and self.lora_rank:
+            raise ValueError(f"lora_rank is {self.lora_rank} and train is 'head', expected train: trunk with adapters")
+        if self.objective == "raw_token" and self.mode != "joint":
+            raise ValueError(f"objective is 'raw_token' and mode is {self.mode!r}, expected mode: joint with it")
+        if self.kl_target is not None and self.kl_coef == 0:
+            raise ValueError("kl_coef is 0.0 and kl_target is given, expected a kl_coef above 0 to begin with")
+
+    def _check_groups(self) -> None:
+        if self.episodes_per_scenario < 2:
             raise ValueError(
-                f"streams is {self.streams}, expected at least episodes_per_iteration ({self.episodes_per_iteration})"
+                f"episodes_per_scenario is {self.episodes_per_scenario}, expected at least 2 for algorithm: grpo"
+            )
+        if self.episodes_per_iteration % self.episodes_per_scenario:
+            raise ValueError(
+                f"episodes_per_iteration is {self.episodes_per_iteration}, "
+                f"expected a multiple of episodes_per_scenario ({self.episodes_per_scenario})"
             )
 
 

@@ -3,8 +3,9 @@
 Only the policy has to live in the dark. A critic serves in training alone, so it may know the scenario (asymmetric
 actor-critic, Pinto et al. 2018): which cues are open, how late it is for each, what is about to come. Without that,
 most of a return's variance is what the stream has yet to bring, which no decision can change and no listener can
-foresee. It looks at a handful of numbers and never at the policy's hidden states: a few dozen streams are too few to
-learn from those.
+foresee. It looks at a handful of numbers and not at the policy's hidden states: a few dozen streams are too few to
+learn from those. With more, and where scenarios say little (rewards of one's own), `critic: hidden` may: the same
+network over the states of the frozen, supervised trunk.
 """
 
 from collections import deque
@@ -85,38 +86,42 @@ def _of_cues(trace: Trace, now: NDArray[np.float64], gamma: float) -> NDArray[np
 
 
 class Critic(nn.Module):
-    """Values of both decisions, fitted to the returns of the decisions that were taken."""
+    """Values of both decisions, fitted to the returns of the decisions that were taken.
+
+    Args:
+        inputs: How many numbers it is told of each decision.
+        width: Of its layers.
+        remembered: Iterations that it is fitted to.
+    """
 
     base_model_prefix = "trunk"  # TRL looks there for a language model; ours has none
 
-    def __init__(self, width: int = 128, remembered: int = 8) -> None:
+    def __init__(self, inputs: int = SITUATION_SIZE, width: int = 128, remembered: int = 8) -> None:
         super().__init__()
         self.trunk = nn.Identity()
         last = nn.Linear(width, 2)
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
-        self.score = nn.Sequential(
-            nn.Linear(SITUATION_SIZE, width), nn.GELU(), nn.Linear(width, width), nn.GELU(), last
-        )
+        self.score = nn.Sequential(nn.Linear(inputs, width), nn.GELU(), nn.Linear(width, width), nn.GELU(), last)
         self.optimizer = torch.optim.AdamW(self.score.parameters(), 1e-3, weight_decay=0.03)
         self.memory: deque[tuple[Tensor, Tensor, Tensor]] = deque(maxlen=remembered)  # of the latest iterations
 
     def forward(self, situations: Tensor) -> Tensor:
-        """Return the values of (waiting, responding): [..., SITUATION_SIZE] -> [..., 2], on the device of the input."""
+        """Return the values of (waiting, responding): [..., inputs] -> [..., 2], on the device of the input."""
         own = next(self.score.parameters()).device  # the trainer's; what is known of an episode is on the CPU
         return self.score(situations.to(own)).to(situations.device)
 
-    def value_of_cut(self, trace: Trace, chunk: int, probability: float, gamma: float) -> float:
-        """Return what would have come after a stream was cut before `chunk`, decided as likely as it was last."""
+    def value_of(self, known: Tensor, probability: float) -> float:
+        """Return the value of deciding with P(response) `probability` where this is known: [1, inputs]."""
         with torch.no_grad():
-            wait, respond = self(situation(trace, [chunk], [probability], gamma))[0].tolist()
+            wait, respond = self(known)[0].tolist()
         return (1.0 - probability) * wait + probability * respond
 
     def fit(self, situations: Tensor, decisions: Tensor, returns: Tensor, steps: int) -> None:
         """Fit the values of the decisions taken, of this iteration and those remembered.
 
         Args:
-            situations: float32 [D, SITUATION_SIZE].
+            situations: float32 [D, inputs].
             decisions: int64 [D], 0 or 1.
             returns: float32 [D].
             steps: Of gradient descent, on 2,048 decisions each.

@@ -1,22 +1,20 @@
-"""PPO over streams, on TRL.
+"""PPO and GRPO over streams, on TRL.
 
 Where this departs from TRL's PPO for text: dataset rows are scenario seeds and the reward model is the environment;
 rollouts come from the streaming engine; rewards are dense and stand at the token that earned them; time is discounted
 by chunks; and the decision to speak is optimised as a binary policy of its own, beside the reply tokens, with its own
 advantages and coefficient, because optimising timing as raw tokens is known to collapse replies. The KL to the
-supervised policy is exact over the two decisions and over the vocabulary. Configuration, accelerator, callbacks,
-logging and checkpoints are TRL's; `train()` is ours, since TRL's inlines text generation.
+supervised policy is exact over the two decisions and over the vocabulary. Configuration, accelerator, callbacks and
+logging are TRL's; `train()` is ours, since TRL's inlines text generation and cannot go on after a kill.
 
-A reply is rare and an early one rarer, so the decision's loss counts both choices at every decision (an all-action
-policy gradient, Allen et al. 2017): the one taken has its generalised advantage, the other the critic's estimate. And
-the ratio may grow further than it may fall: 0.02 grows by a fifth at a time to 0.25 in 14 steps, by twice in 4.
-
-The encoder and projector stay frozen: the policy's hearing is supervised, its timing and words are reinforced.
+The encoder and projector stay frozen: the policy's hearing is supervised, its timing and words are reinforced. Who
+deserves credit is said in trainers/credit.py, the loss in trainers/ppo_loss.py, and what a run that was killed goes on
+from in trainers/ppo_state.py.
 """
 
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +24,23 @@ from datasets import Dataset
 from torch import Tensor, nn
 from transformers import GenerationConfig, TrainerControl
 
+from envs.errors import PolicyError
 from envs.rewards import Reward
 from envs.scenario import Scenario
-from policies.modeling_lalm import LALM, SequenceBatch
-from policies.sequences import collate, lay_out
+from policies.lora import add_lora, has_lora, merge_lora
+from policies.modeling_lalm import LALM
 from policies.tokenizer import ReplyTokenizer
+from trainers.checkpoints import save_checkpoint
 from trainers.config import ReinforcementConfig
-from trainers.critic import Critic, situation
+from trainers.credit import Credit, CriticCredit, GroupCredit
+from trainers.critic import SITUATION_SIZE, Critic
+from trainers.experience import Experience, experience
+from trainers.kl_controller import KLController
+from trainers.ppo_loss import RAW, SPLIT, PPOLoss, raw_ids, raw_log_probs
+from trainers.ppo_state import identity, restore_newest, snapshot
 from trainers.progress import show_progress
-from trainers.rollouts import Rollout, collect, content_advantages, decision_advantages
+from trainers.reference import AdaptersOff
+from trainers.rollouts import Rollout, collect
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # it warns that PPO is experimental; we pin the release
 
@@ -49,253 +55,162 @@ class EnvironmentReward(nn.Module):
         self.scenarios, self.reward = scenarios, reward
 
 
-@dataclass
-class StreamPPOConfig(PPOConfig):
-    """TRL's configuration with the coefficients of a policy over streams."""
-
-    decision_coef: float = field(default=1.0, metadata={"help": "Weight of the decision's policy loss."})
-    content_coef: float = field(default=0.1, metadata={"help": "Weight of the reply tokens' policy loss."})
-    decision_clip_high: float = field(default=1.0, metadata={"help": "How far a decision's ratio may grow beyond 1."})
-    critic_steps: int = field(default=100, metadata={"help": "Steps of fitting the critic, an iteration."})
-
-
-@dataclass
-class Experience:
-    """Rollouts as tensors. `at` arrays index (episode, position that predicts an action token)."""
-
-    tokens: SequenceBatch
-    audio: Tensor  # float32 [rows, hidden]
-    row: Tensor  # int64 [A] episode of each action token
-    at: Tensor  # int64 [A] position whose hidden state predicts it
-    is_decision: Tensor  # bool [A]
-    action: Tensor  # int64 [A]: 1 or 0 for a decision, the token id for content
-    log_prob: Tensor  # float32 [A] as sampled
-    decision_policy: Tensor  # float32 [D, 2] probabilities that decisions were sampled with
-    decision_advantage: Tensor = field(default_factory=lambda: torch.empty(0))  # float32 [D, 2] of both choices
-    content_advantage: Tensor = field(default_factory=lambda: torch.empty(0))  # float32 [A - D]
-    reference: tuple[Tensor, Tensor] = field(default_factory=lambda: (torch.empty(0), torch.empty(0)))
-
-
-def experience(model: LALM, rollouts: Sequence[Rollout]) -> Experience:
-    """Lay the rollouts out as one padded batch on the model's device, action tokens in the rollouts' own order."""
-    layout, device = model.layout, model.device
-    sequences = [lay_out(layout, rollout.turns) for rollout in rollouts]
-    counts = [len(rollout.embeddings) for rollout in rollouts]
-    row, at, action = [], [], []
-    for index, (rollout, sequence) in enumerate(zip(rollouts, sequences, strict=True)):
-        decisions, contents = iter(sequence.decisions), iter(sequence.contents)
-        for is_decision in rollout.is_decision:
-            position = next(decisions if is_decision else contents)
-            token = sequence.columns.ids[position]
-            row.append(index)
-            at.append(position - 1)
-            action.append(int(token == layout.response) if is_decision else token)
-    return Experience(
-        tokens=collate(sequences, counts, layout.audio_tokens_per_chunk).to(device),
-        audio=torch.cat([e for rollout in rollouts for e in rollout.embeddings]).clone(),
-        row=torch.tensor(row, device=device),
-        at=torch.tensor(at, device=device),
-        is_decision=torch.tensor([d for rollout in rollouts for d in rollout.is_decision], device=device),
-        action=torch.tensor(action, device=device),
-        log_prob=torch.tensor([p for rollout in rollouts for p in rollout.log_prob], device=device),
-        decision_policy=torch.tensor(
-            [[1.0 - p, p] for rollout in rollouts for p in rollout.probability], device=device
-        ),
-    )
-
-
 class StreamPPOTrainer(PPOTrainer):
-    """TRL's PPO trainer whose episodes are streams."""
+    """TRL's PPO trainer whose episodes are streams.
 
-    args: StreamPPOConfig
+    Args:
+        config: What is optimised, and how.
+        tokenizer: Of the policy.
+        model: The policy; its adapters are fresh, where `config` asks for some.
+        checkpoints: Where the run's state is kept after iterations, and looked for first; None: nowhere.
+        checkpoint_every: Iterations.
+        trl: What TRL's trainer takes.
+    """
+
+    args: PPOConfig
     control: TrainerControl
     reward_model: EnvironmentReward
-    tokenizer: ReplyTokenizer
+
+    def __init__(
+        self,
+        config: ReinforcementConfig,
+        tokenizer: ReplyTokenizer,
+        model: LALM,
+        checkpoints: Path | None,
+        checkpoint_every: int,
+        **trl: Any,
+    ) -> None:
+        self.config, self.tokenizer = config, tokenizer
+        self.checkpoints, self.checkpoint_every = checkpoints, checkpoint_every
+        if checkpoints is not None:
+            self.identity = identity(model, config, trl["args"].seed, trl["train_dataset"]["seed"])
+        if config.lora_rank:
+            add_lora(model, config.lora_rank)
+        _free(model, config)
+        critic = Critic(model.text_model.config.hidden_size if config.critic == "hidden" else SITUATION_SIZE)
+        super().__init__(
+            model=model,
+            ref_model=AdaptersOff(model) if config.lora_rank else None,
+            value_model=critic,
+            processing_class=tokenizer.hf,
+            optimizers=(_optimizer(model, config), None),
+            **trl,
+        )
+        self.kl = KLController(SPLIT if config.objective == "split" else RAW, config.kl_coef, config.kl_target)
+        self.loss = PPOLoss(config, self.kl)
+        longest = model.config.max_reply_tokens
+        self.credit: Credit = (
+            GroupCredit(config, longest) if config.algorithm == "grpo" else CriticCredit(critic, config, longest)
+        )
+        self.ahead: list[list[int]] = []  # the epoch's batches of scenario seeds that are still to be played
+
+    @property
+    def policy(self) -> LALM:
+        """What is trained."""
+        return self.accelerator.unwrap_model(self.model).policy
+
+    @property
+    def critic(self) -> Critic:
+        """Fitted in training, and of no use after it."""
+        return self.accelerator.unwrap_model(self.model).value_model
 
     def train(self) -> None:
-        """Alternate rollouts and updates until all batches of scenario seeds were played."""
-        args, policy = self.args, self.accelerator.unwrap_model(self.model).policy
-        batches = iter(self._seed_batches())
+        """Alternate rollouts and updates until all batches of scenario seeds were played.
+
+        Raises:
+            ConfigError: when there are checkpoints of another run.
+        """
+        args = self.args
         self.state.max_steps = args.num_total_batches
         self.state.num_train_epochs = args.num_ppo_epochs
         self.state.logging_steps, self.state.eval_steps, self.state.save_steps = 1, 0, 0
+        if self.checkpoints is not None:
+            restore_newest(self, self.checkpoints)
         self.control = self.callback_handler.on_train_begin(args, self.state, self.control)
-        for iteration in range(args.num_total_batches):
-            seeds = next(batches)
-            policy.eval()
-            rollouts = collect(
-                policy,
-                self.tokenizer,
-                self.reward_model.scenarios,
-                seeds,
-                self.reward_model.reward,
-                args.seed * 1_000_003 + iteration,
-            )
-            batch = experience(policy, rollouts)
-            explained = self._judge(batch, rollouts)
-            statistics = self._update(batch)
-            self.lr_scheduler.step()
-            self.state.global_step += 1
-            self.state.episode += len(rollouts)
-            statistics["critic/explained"] = explained
-            self.log({**_summary(rollouts), **statistics, "lr": self.lr_scheduler.get_last_lr()[0]})
+        for iteration in range(self.state.global_step, args.num_total_batches):
+            self._iterate(iteration)
+            if self.checkpoints is not None and self.state.global_step % self.checkpoint_every == 0:
+                save_checkpoint(self.checkpoints, self.state.global_step, *snapshot(self))
             self.control = self.callback_handler.on_step_end(args, self.state, self.control)
         self.control = self.callback_handler.on_train_end(args, self.state, self.control)
 
-    def _seed_batches(self) -> Any:
-        while True:
-            for batch in self.dataloader:
-                yield batch["seed"].tolist()
+    def _iterate(self, iteration: int) -> None:
+        self.policy.eval()
+        rollouts = collect(
+            self.policy,
+            self.tokenizer,
+            self.reward_model.scenarios,
+            self._next_seeds(),
+            self.reward_model.reward,
+            self.args.seed * 1_000_003 + iteration,
+        )
+        batch = experience(self.policy, rollouts)
+        judged = self._judge(batch, rollouts)
+        statistics = self._update(batch)
+        self.lr_scheduler.step()
+        self.state.global_step += 1
+        self.state.episode += len(rollouts)
+        self.log({**_summary(rollouts), **statistics, **judged, "lr": self.lr_scheduler.get_last_lr()[0]})
 
-    def _judge(self, batch: Experience, rollouts: Sequence[Rollout]) -> float:
-        """Add advantages and the reference policy's probabilities, and fit the critic to what was earned.
+    def _next_seeds(self) -> list[int]:
+        """Return the seeds of an iteration's episodes; a group's stand together."""
+        if not self.ahead:
+            self.ahead = [batch["seed"].tolist() for batch in self.dataloader]
+        repeats = self.config.episodes_per_iteration // self.config.scenarios_per_iteration
+        return [seed for seed in self.ahead.pop(0) for _ in range(repeats)]
 
-        Returns:
-            The share of the returns' variance that the critic knew before it saw them, at most 1; in the first
-            iteration after it saw them, since before that it knows nothing.
-        """
-        args, wrapped = self.args, self.accelerator.unwrap_model(self.model)
-        policy, critic = wrapped.policy, wrapped.value_model
+    def _judge(self, batch: Experience, rollouts: Sequence[Rollout]) -> dict[str, float]:
+        """Add advantages and the reference policy's probabilities; return what is to be logged."""
+        decided = batch.is_decision
         with torch.no_grad():
-            reference = self.ref_model.hidden_states(batch.tokens, batch.audio)[batch.row, batch.at]
-            batch.reference = (
-                self.ref_model.decision_log_probs(reference[batch.is_decision]),
-                self.ref_model.content_log_probs(reference[~batch.is_decision]),
-            )
-        known = torch.cat([situation(r.trace, r.decision_chunks, r.probability, args.gamma) for r in rollouts])
-        taken, sampled = batch.action[batch.is_decision].cpu(), batch.decision_policy.cpu()
-        if self.state.global_step == 0:  # it knows nothing yet: what was earned to the end is all there is
-            critic.fit(known, taken, self._returns(rollouts, torch.zeros(len(taken)), 1.0), 4 * args.critic_steps)
-            critic.memory.clear()  # from now on these returns count with the critic's values in them
-        with torch.no_grad():
-            worth = critic(known)
-        values = (worth * sampled).sum(-1)
-        returns = self._returns(rollouts, values, args.lam)
-        advantage = worth - values.unsqueeze(1)
-        advantage.scatter_(1, taken.unsqueeze(1), (returns - values).unsqueeze(1))
-        scale = (sampled * advantage.square()).sum(-1).mean().sqrt()
-        batch.decision_advantage = (advantage / (scale + 1e-6)).to(policy.device)
-        batch.content_advantage = content_advantages(rollouts, policy.config.max_reply_tokens).to(policy.device)
-        error = returns - worth.gather(1, taken.unsqueeze(1)).squeeze(1)
-        critic.fit(known, taken, returns, args.critic_steps)
-        return 1.0 - float(error.var() / returns.var().clamp_min(1e-6))
+            reference = self._states(self.ref_model, batch)
+            if self.config.objective == "raw_token":
+                own = raw_log_probs(self.policy, self._states(self.policy, batch), decided)
+                batch.raw_log_prob = own.gather(1, raw_ids(self.policy, batch).unsqueeze(1)).squeeze(1)
+                batch.raw_reference = raw_log_probs(self.ref_model, reference, decided)
+            else:
+                batch.reference = (
+                    self.ref_model.decision_log_probs(reference[decided]),
+                    self.ref_model.content_log_probs(reference[~decided]),
+                )
+        return self.credit.assign(batch, rollouts, reference[decided], self.state.global_step == 0)
 
-    def _returns(self, rollouts: Sequence[Rollout], values: Tensor, gae_lambda: float) -> Tensor:
-        """Return the lambda-returns of all decisions, float32 [D]: advantages plus values [D]."""
-        gamma, result = self.args.gamma, []
-        critic = self.accelerator.unwrap_model(self.model).value_model
-        own_values = values.split([len(rollout.decision_chunks) for rollout in rollouts])
-        for rollout, own in zip(rollouts, own_values, strict=True):
-            trace, last = rollout.trace, 0.0
-            if rollout.truncated:
-                last = critic.value_of_cut(trace, len(trace.steps), rollout.probability[-1], gamma)
-            rewards, chunks = rollout.decision_rewards, torch.tensor(rollout.decision_chunks)
-            result.append(own + decision_advantages(rewards, own, chunks, last, gamma, gae_lambda))
-        return torch.cat(result)
+    def _states(self, model: LALM, batch: Experience) -> Tensor:
+        """Return the states that predict all actions: [A, hidden]."""
+        budget = self.config.tokens_per_minibatch
+        done = [batch.hidden_of(model, piece, budget is not None) for piece in batch.pieces(budget)]
+        result = torch.empty(len(batch.row), done[0][0].shape[1], dtype=done[0][0].dtype, device=done[0][0].device)
+        for hidden, taken in done:
+            result[taken] = hidden
+        return result
 
     def _update(self, batch: Experience) -> dict[str, float]:
         """Make several epochs of minibatches of episodes; return mean statistics."""
-        args, episodes = self.args, len(batch.tokens.ids)
-        policy = self.accelerator.unwrap_model(self.model).policy
+        args, policy, budget = self.args, self.policy, self.config.tokens_per_minibatch
         policy.train(policy.text_model.gradient_checkpointing)  # which needs it; else the policy stays as it sampled
         order = np.random.default_rng([args.seed, self.state.global_step])
-        history: list[dict[str, float]] = []
+        history: list[Counter[str]] = []
         for _ in range(args.num_ppo_epochs):
-            for chosen in np.array_split(order.permutation(episodes), args.num_mini_batches):
-                loss, statistics = self._loss(batch, torch.from_numpy(np.sort(chosen)).to(batch.row.device))
+            for chosen in np.array_split(order.permutation(len(batch.lengths)), self.config.minibatches):
+                minibatch = torch.from_numpy(np.sort(chosen)).to(batch.row.device)
                 self.optimizer.zero_grad()
-                self.accelerator.backward(loss)
+                statistics: Counter[str] = Counter()
+                for piece in batch.pieces(budget, minibatch):
+                    loss, own = self.loss(policy, batch, piece, minibatch)
+                    self.accelerator.backward(loss)
+                    statistics.update(own)
                 self.accelerator.clip_grad_norm_(policy.parameters(), args.max_grad_norm)  # not the critic's
                 self.optimizer.step()
                 history.append(statistics)
-        return {key: float(np.mean([h[key] for h in history])) for key in history[0]}
-
-    def _loss(self, batch: Experience, chosen: Tensor) -> tuple[Tensor, dict[str, float]]:
-        """Return the clipped PPO loss on some episodes, with its parts."""
-        args, model = self.args, self.accelerator.unwrap_model(self.model)
-        new_row = torch.full((len(batch.tokens.ids),), -1, device=chosen.device)
-        new_row[chosen] = torch.arange(len(chosen), device=chosen.device)
-        taken = new_row[batch.row] >= 0
-        tokens = SequenceBatch(
-            batch.tokens.ids[chosen],
-            batch.tokens.audio_index[chosen],
-            batch.tokens.position[chosen],
-            batch.tokens.mask[chosen],
-        )
-        hidden = model.policy.hidden_states(tokens, batch.audio)[new_row[batch.row[taken]], batch.at[taken]]
-        decided, said = batch.is_decision[taken], taken[~batch.is_decision]
-        parts = {"decision": self._decision_loss(model.policy, hidden[decided], batch, taken[batch.is_decision])}
-        if said.any():
-            parts["content"] = self._content_loss(model.policy, hidden[~decided], batch, taken)
-        loss = hidden.sum() * 0.0
-        statistics = {f"{name}/{which}": 0.0 for which in ("decision", "content") for name in ("loss", "kl", "clipped")}
-        for name, (policy_loss, kl, clipped) in parts.items():
-            coefficient = args.decision_coef if name == "decision" else args.content_coef
-            loss = loss + coefficient * policy_loss + args.kl_coef * kl
-            statistics |= {
-                f"loss/{name}": policy_loss.item(),
-                f"kl/{name}": kl.item(),
-                f"clipped/{name}": clipped.item(),
-            }
-        return loss, statistics
-
-    def _decision_loss(
-        self, policy: LALM, hidden: Tensor, batch: Experience, rows: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the clipped loss over both choices, the KL and the share clipped; `rows`: bool over decisions [D]."""
-        log_probs = policy.decision_log_probs(hidden)
-        gain, clipped = all_action_gain(
-            log_probs,
-            batch.decision_policy[rows],
-            batch.decision_advantage[rows],
-            self.args.cliprange,
-            self.args.decision_clip_high,
-        )
-        taken = batch.action[batch.is_decision][rows].unsqueeze(1)
-        return -gain.mean(), _kl(log_probs, batch.reference[0][rows]), clipped.float().gather(1, taken).mean()
-
-    def _content_loss(
-        self, policy: LALM, hidden: Tensor, batch: Experience, taken: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the clipped loss of reply tokens, the KL and the share clipped; `taken`: bool over actions [A]."""
-        log_probs = policy.content_log_probs(hidden)
-        rows, of_content = taken & ~batch.is_decision, taken[~batch.is_decision]
-        ratio = (log_probs.gather(1, batch.action[rows].unsqueeze(1)).squeeze(1) - batch.log_prob[rows]).exp()
-        clip = self.args.cliprange
-        gain, clipped = _clipped_gain(ratio, batch.content_advantage[of_content], clip, clip)
-        return -gain.mean(), _kl(log_probs, batch.reference[1][of_content]), clipped.float().mean()
+        coefficients = {f"kl_coef/{part}": value for part, value in self.kl.coefficients.items()}
+        self.kl.update({part: kl for part in self.loss.names if (kl := _mean_kl(history, part)) is not None})
+        return {key: float(np.mean([h[key] for h in history])) for key in history[0]} | coefficients
 
 
-def all_action_gain(
-    log_probs: Tensor, sampled: Tensor, advantage: Tensor, clip: float, clip_high: float
-) -> tuple[Tensor, Tensor]:
-    """Return PPO's clipped gain of decisions, summed over the choices as the sampling policy weighs them.
-
-    Args:
-        log_probs: float32 [D, choices] of the policy being trained.
-        sampled: float32 [D, choices], probabilities of the policy that sampled.
-        advantage: float32 [D, choices].
-        clip: How far a ratio may fall below 1.
-        clip_high: How far it may grow beyond 1.
-
-    Returns:
-        The gain, float32 [D], and which ratios were clipped, bool [D, choices].
-    """
-    ratio = log_probs.exp() / sampled.clamp_min(1e-8)
-    gain, clipped = _clipped_gain(ratio, advantage, clip, clip_high)
-    return (sampled * gain).sum(-1), clipped
-
-
-def _clipped_gain(ratio: Tensor, advantage: Tensor, clip: float, clip_high: float) -> tuple[Tensor, Tensor]:
-    """Return PPO's pessimistic gain (Schulman et al. 2017, eq. 7) and which ratios were clipped; shapes stay."""
-    clipped = ratio.clamp(1 - clip, 1 + clip_high)
-    return torch.minimum(ratio * advantage, clipped * advantage), ratio != clipped
-
-
-def _kl(log_probs: Tensor, reference: Tensor) -> Tensor:
-    """Return the mean divergence of [A, choices] from the reference; what cannot be chosen has no part in it."""
-    difference = torch.where(log_probs > -torch.inf, log_probs - reference, 0.0)
-    return (log_probs.exp() * difference).sum(-1).mean()
+def _mean_kl(history: Sequence[Counter[str]], part: str) -> float | None:
+    """Return the divergence of a part's actions in the mean; None where there were none."""
+    counts = [h[f"actions/{part}"] for h in history]
+    return float(np.average([h[f"kl/{part}"] for h in history], weights=counts)) if any(counts) else None
 
 
 def _summary(rollouts: Sequence[Rollout]) -> dict[str, float]:
@@ -311,21 +226,92 @@ def _summary(rollouts: Sequence[Rollout]) -> dict[str, float]:
     return result
 
 
+def _free(model: LALM, config: ReinforcementConfig) -> None:
+    """Freeze what the configuration does not train, hearing first."""
+    frozen: list[nn.Module] = [model.encoder, model.projector]
+    if config.train == "head":
+        frozen += [model.text_model, model.lm_head]
+    if config.lora_rank:  # the reference is the model without adapters: nothing else of it may move
+        frozen.append(model.lm_head)
+    if config.mode == "content_only" or config.objective == "raw_token":
+        frozen.append(model.decision_head)
+    for module in frozen:
+        module.requires_grad_(False)
+
+
 def _optimizer(model: LALM, config: ReinforcementConfig) -> torch.optim.Optimizer:
     """Return AdamW over the decision's head and, more slowly, what may be trained of the language model."""
-    modules = (model.text_model, model.lm_head)
-    trunk = [parameter for module in modules for parameter in module.parameters() if parameter.requires_grad]
-    return torch.optim.AdamW(
-        [
-            {"params": list(model.decision_head.parameters()), "lr": config.decision_learning_rate},
-            {"params": list(dict.fromkeys(trunk)), "lr": config.learning_rate},  # the head's weight is tied
-        ],
-        weight_decay=0.0,
-    )
+
+    def trained(*modules: nn.Module) -> list[nn.Parameter]:
+        own = (parameter for module in modules for parameter in module.parameters() if parameter.requires_grad)
+        return list(dict.fromkeys(own))  # the head's weight is tied
+
+    groups = [
+        {"params": trained(model.decision_head), "lr": config.decision_learning_rate},
+        {"params": trained(model.text_model, model.lm_head), "lr": config.learning_rate},
+    ]
+    return torch.optim.AdamW([group for group in groups if group["params"]], weight_decay=0.0)
 
 
 def _collate_seeds(rows: Sequence[dict[str, int]]) -> dict[str, Tensor]:
     return {"seed": torch.tensor([row["seed"] for row in rows])}
+
+
+def make_trainer(
+    model: LALM,
+    tokenizer: ReplyTokenizer,
+    scenarios: Callable[[int], Scenario],
+    seeds: Sequence[int],
+    reward: Reward,
+    config: ReinforcementConfig,
+    out: Path,
+    seed: int,
+    checkpoints: Path | None = None,
+    checkpoint_every: int = 1,
+) -> StreamPPOTrainer:
+    """Return the trainer of `train_ppo`; adapters are on the model then.
+
+    Raises:
+        PolicyError: when adapters are asked for and there are some.
+    """
+    if config.lora_rank and has_lora(model):
+        raise PolicyError("the model has adapters, and ppo.lora_rank asks for new ones; call merge_lora(model) first")
+    model.generation_config = GenerationConfig()  # TRL writes its stop token there
+    arguments = PPOConfig(
+        output_dir=str(out),
+        per_device_train_batch_size=config.scenarios_per_iteration,
+        gradient_accumulation_steps=1,
+        num_mini_batches=1,  # of scenarios: ours are of episodes
+        num_ppo_epochs=config.epochs,
+        total_episodes=config.iterations * config.scenarios_per_iteration,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type="linear",
+        max_grad_norm=1.0,
+        gamma=config.gamma,
+        lam=config.gae_lambda,
+        cliprange=config.clip,
+        kl_coef=config.kl_coef,
+        num_sample_generations=0,
+        report_to=["tensorboard"],
+        save_strategy="no",
+        bf16=False,
+        gradient_checkpointing=False,
+        use_cpu=model.device.type == "cpu",
+        seed=seed,
+    )
+    rows = Dataset.from_dict({"seed": list(seeds)})
+    return StreamPPOTrainer(
+        config,
+        tokenizer,
+        model,
+        checkpoints,
+        checkpoint_every,
+        args=arguments,
+        reward_model=EnvironmentReward(scenarios, reward),
+        train_dataset=rows,
+        eval_dataset=rows.select(range(min(1, len(rows)))),
+        data_collator=_collate_seeds,
+    )
 
 
 def train_ppo(
@@ -337,52 +323,33 @@ def train_ppo(
     config: ReinforcementConfig,
     out: Path,
     seed: int,
+    checkpoints: Path | None = None,
+    checkpoint_every: int = 1,
 ) -> list[tuple[int, float]]:
-    """Reinforce a supervised policy in place; return the curve of (episodes, mean reward of sampled rollouts)."""
-    for parameter in (*model.encoder.parameters(), *model.projector.parameters()):
-        parameter.requires_grad_(False)
-    model.generation_config = GenerationConfig()  # TRL writes its stop token there
-    arguments = StreamPPOConfig(
-        output_dir=str(out),
-        per_device_train_batch_size=config.episodes_per_iteration,
-        gradient_accumulation_steps=1,
-        num_mini_batches=config.minibatches,
-        num_ppo_epochs=config.epochs,
-        total_episodes=config.iterations * config.episodes_per_iteration,
-        learning_rate=config.learning_rate,
-        lr_scheduler_type="linear",
-        max_grad_norm=1.0,
-        gamma=config.gamma,
-        lam=config.gae_lambda,
-        cliprange=config.clip,
-        kl_coef=config.kl_coef,
-        decision_coef=config.decision_coef,
-        content_coef=config.content_coef,
-        decision_clip_high=config.decision_clip_high,
-        num_sample_generations=0,
-        report_to=["tensorboard"],
-        save_strategy="no",
-        bf16=False,
-        gradient_checkpointing=False,
-        use_cpu=model.device.type == "cpu",
-        seed=seed,
-    )
-    rows = Dataset.from_dict({"seed": list(seeds)})
-    trainer = StreamPPOTrainer(
-        args=arguments,
-        processing_class=tokenizer.hf,
-        model=model,
-        ref_model=None,
-        reward_model=EnvironmentReward(scenarios, reward),
-        train_dataset=rows,
-        eval_dataset=rows.select(range(min(1, len(rows)))),
-        value_model=Critic(),
-        data_collator=_collate_seeds,
-        optimizers=(_optimizer(model, config), None),
-    )
-    trainer.tokenizer = tokenizer
+    """Reinforce a supervised policy in place; return the curve of (episodes, mean reward of sampled rollouts).
+
+    Args:
+        model: The policy. Adapters that `config` asks for are merged into it at the end.
+        tokenizer: Its tokenizer.
+        scenarios: Gives the scenario of a seed.
+        seeds: Of the scenarios to play; they are played again when all were.
+        reward: What the episodes earn.
+        config: What is optimised, and how.
+        out: For TensorBoard.
+        seed: Of everything that is drawn.
+        checkpoints: A folder for the run's state. Called again with the same arguments after a kill, the run goes on
+            from there, and on a CPU ends with the same bits as one that was not killed. None: nothing is kept.
+        checkpoint_every: Iterations.
+
+    Raises:
+        ConfigError: when the checkpoints are of another run.
+        PolicyError: when adapters are asked for and the model has some.
+    """
+    trainer = make_trainer(model, tokenizer, scenarios, seeds, reward, config, out, seed, checkpoints, checkpoint_every)
     show_progress(trainer, "reward/total")
     trainer.train()
+    if config.lora_rank:
+        merge_lora(model)
     model.eval()
     return [
         ((i + 1) * config.episodes_per_iteration, entry["reward/total"])
