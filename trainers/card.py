@@ -1,4 +1,4 @@
-"""The model cards of a quickstart's policies: its data, its configuration and its own results."""
+"""The model cards of policies that a run made: its data, its configuration and its own results."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from envs.metrics import Metric
 from envs.sound_classes import SOUND_CLASSES
 from policies.model_card import CardFacts, Suite, model_card
 from policies.modeling_lalm import LALM
-from trainers.config import QuickstartConfig
+from trainers.config import QuickstartConfig, ReinforcementConfig
 
 Results = Mapping[str, Mapping[str, Mapping[str, Metric]]]  # suite, then policy, then metric
 _TITLES = {
@@ -55,17 +55,63 @@ def quickstart_card(
     return model_card(facts, model.config)
 
 
+def reinforced_card(
+    began_as: str,
+    seed: int,
+    ppo: ReinforcementConfig,
+    configuration: str,
+    model: LALM,
+    results: Results,
+    recordings: ClipLibrary | None,
+) -> str:
+    """Return the model card of a policy that a run of its own reinforced.
+
+    Args:
+        began_as: The policy folder that the run began with.
+        seed: Of the run.
+        ppo: What was optimised, and how.
+        configuration: Of the run, as YAML.
+        model: The policy's.
+        results: Of the run, the policy under the name "after".
+        recordings: What the clip folder gave for training; None without one.
+    """
+    how = "GRPO" if ppo.algorithm == "grpo" else "PPO"
+    suites = tuple(
+        Suite(suite, f"{table['after']['mean_reward'].count} {_TITLES.get(suite, 'streams')}", table["after"])
+        for suite, table in results.items()
+    )
+    heard = "streams of built-in sounds" if recordings is None else "streams of built-in sounds and of recordings"
+    table = "" if recordings is None else f"\n\n{_licences(recordings)}"
+    facts = CardFacts(
+        name=f"A SoundFlow policy reinforced with {how}, seed {seed}",
+        summary=f"A policy whose timing and words were reinforced with {how} on an environment's reward.",
+        data=f"It began as the policy `{began_as}`, whose own card says what it had learned from, and its licence. It"
+        f" was reinforced on {heard}.{table}",
+        training=f"{how}: {ppo.iterations} iterations of {ppo.episodes_per_iteration} episodes. The whole"
+        f" configuration:\n\n```yaml\n{configuration}```",
+        limitations="Those of the policy that it began as. It was judged on composed streams, not in rooms, with their"
+        " echoes, distances and microphones; and a reward that was optimised may have been satisfied in a way that"
+        " nobody meant: listen to it.",
+        suites=suites,
+        tags=("reinforcement-learning", ppo.algorithm),
+    )
+    return model_card(facts, model.config)
+
+
 def _data(recordings: ClipLibrary | None) -> str:
     built_in = f"Streams composed of the {len(SOUND_CLASSES)} kinds of sound that SoundFlow synthesises"
     if recordings is None:
         return f"{built_in}. No recording was used; the weights are under SoundFlow's own licence."
-    counts = Counter((r.source or "not named", r.licence or "not named") for r in recordings.recordings)
-    rows = [f"| {_cell(source)} | {_cell(licence)} | {n} |" for (source, licence), n in sorted(counts.items())]
-    table = "\n".join(("| source | licence | recordings |", "|---|---|---|", *rows))
     return (
         f"{built_in}, and of {len(recordings)} recordings under the licences that their manifest names. Who passes the"
-        f" weights on has to ask what these allow.\n\n{table}"
+        f" weights on has to ask what these allow.\n\n{_licences(recordings)}"
     )
+
+
+def _licences(recordings: ClipLibrary) -> str:
+    counts = Counter((r.source or "not named", r.licence or "not named") for r in recordings.recordings)
+    rows = [f"| {_cell(source)} | {_cell(licence)} | {n} |" for (source, licence), n in sorted(counts.items())]
+    return "\n".join(("| source | licence | recordings |", "|---|---|---|", *rows))
 
 
 def _cell(text: str) -> str:

@@ -233,6 +233,7 @@ def _free(model: LALM, config: ReinforcementConfig) -> None:
         frozen += [model.text_model, model.lm_head]
     if config.lora_rank:  # the reference is the model without adapters: nothing else of it may move
         frozen.append(model.lm_head)
+        model.decision_head.requires_grad_(True)  # of which it has a copy; adapters come with all else frozen
     if config.mode == "content_only" or config.objective == "raw_token":
         frozen.append(model.decision_head)
     for module in frozen:

@@ -23,7 +23,7 @@ from trainers.clips import ClipFolder
 from trainers.config import QuickstartConfig
 from trainers.episode_view import EpisodeView
 from trainers.report import ReportData, write_report
-from trainers.run import Run, calibrate, compose_suites, play_model, play_policy, prepare, supervise
+from trainers.run import Run, calibrate, compose_suites, judge_model, play_policy, prepare, supervise
 from trainers.run_folder import CONFIG, check_run_folder, set_earlier_aside
 from trainers.scenes import (
     PPO_SEEDS,
@@ -58,11 +58,11 @@ def run_quickstart(config: QuickstartConfig, out: Path, clips: ClipFolder | None
     model, tokenizer = supervise(run)
     calibrate(run, model, tokenizer)
     results = {name: _judge_baselines(run, streams, tokenizer, name) for name, streams in run.held_out.items()}
-    _judge_model(run, model, tokenizer, "supervised", results)
+    judge_model(run, model, tokenizer, "supervised", results)
     card = quickstart_card("supervised", config, model, results, run.recordings)
     write_policy(out / "supervised", model, tokenizer, card)
     _reinforce(run, model, tokenizer)
-    last = _judge_model(run, model, tokenizer, "ppo", results)
+    last = judge_model(run, model, tokenizer, "ppo", results)
     write_policy(out / "policy", model, tokenizer, quickstart_card("ppo", config, model, results, run.recordings))
     run.seconds["total"] = round(time.perf_counter() - begin, 1)
     _publish(run, results, last)
@@ -84,35 +84,6 @@ def _judge_baselines(run: Run, streams: Composed, tokenizer: ReplyTokenizer, nam
             traces = play_policy(run, policy, streams, wanted, tokenizer, slots)
             results[baseline] = evaluate_traces(traces, run.config.seed, run.config.evaluation.bootstrap)
     return results
-
-
-def _judge_model(
-    run: Run,
-    model: LALM,
-    tokenizer: ReplyTokenizer,
-    name: str,
-    results: dict[str, dict[str, dict[str, Metric]]],
-) -> dict[str, list[Trace]]:
-    """Judge a policy on every held-out set; return its traces."""
-    played = {}
-    for suite, streams in run.held_out.items():
-        with run.phase(f"judge {name} on {suite}"):
-            played[suite] = play_model(run, model, tokenizer, streams, list(streams.by_seed))
-            metrics = evaluate_traces(played[suite], run.config.seed, run.config.evaluation.bootstrap)
-        results[suite][name] = metrics
-        shown = (
-            "trigger_f1",
-            "trigger_precision",
-            "trigger_recall",
-            "latency_p50_s",
-            "reply_quality",
-            "mean_reward",
-        )
-        print(
-            f"{suite}: {name}: "
-            + ", ".join(f"{m} {metrics[m].value:.3f}" for m in shown if metrics[m].value is not None)
-        )
-    return played
 
 
 def _reinforce(run: Run, model: LALM, tokenizer: ReplyTokenizer) -> None:

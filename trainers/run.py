@@ -13,7 +13,7 @@ from tqdm import tqdm
 from envs.clip_library import ClipLibrary
 from envs.errors import ManifestError, ScenarioError
 from envs.foley import Foley
-from envs.metrics import evaluate_traces
+from envs.metrics import Metric, evaluate_traces
 from envs.planning import deal
 from envs.proactive import DealtScenarios, ProactiveScenarios
 from envs.rewards import Reward, reward_from_config
@@ -44,6 +44,7 @@ from trainers.scenes import (
 )
 from trainers.supervised import STAGES, train_stage
 
+_SHOWN = ("trigger_f1", "trigger_precision", "trigger_recall", "latency_p50_s", "reply_quality", "mean_reward")
 REPLY_TOKENS = 32  # a reply is ended after so many tokens, or as many as the longest reply taught has
 
 
@@ -96,13 +97,20 @@ def prepare(config: QuickstartConfig, out: Path, clips: ClipFolder | None) -> Ru
     return Run(config, out, source, *_texts(library), reward, library, held)
 
 
-def compose_suites(run: Run, foley: bool = True) -> None:
-    """Compose the streams that are kept for the threshold and for the end; those of foley only where asked for."""
+def compose_suites(run: Run, foley: bool = True, validation: bool = True) -> None:
+    """Compose the streams that are kept for the threshold and for the end; those of foley only where asked for.
+
+    Args:
+        run: Takes them.
+        foley: Compose those of built-in sounds to judge by.
+        validation: Compose those for the threshold.
+    """
     config, scenes = run.config, run.config.scenes
     span = (scenes.min_chunks, scenes.max_chunks)
     with run.phase("compose held-out streams"):
-        wanted = seeds(VALIDATION_SEEDS, config.seed, scenes.validation_count)
-        run.validation = Composed(run.scenarios(), wanted, scenes.workers)
+        if validation:
+            wanted = seeds(VALIDATION_SEEDS, config.seed, scenes.validation_count)
+            run.validation = Composed(run.scenarios(), wanted, scenes.workers)
         if foley:
             wanted = seeds(HELD_OUT_SEEDS, config.seed, scenes.held_out_count)
             streams = ProactiveScenarios(Foley(), scenes.respond_share, span)
@@ -242,6 +250,27 @@ def play_policy(
         tokens_per_chunk=run.config.model.tokens_per_chunk,
         reward=run.reward,
     )
+
+
+def judge_model(
+    run: Run,
+    model: LALM,
+    tokenizer: ReplyTokenizer,
+    name: str,
+    results: dict[str, dict[str, dict[str, Metric]]],
+) -> dict[str, list[Trace]]:
+    """Judge a policy on every held-out set; its metrics go into `results` under its name. Return its traces."""
+    played = {}
+    for suite, streams in run.held_out.items():
+        with run.phase(f"judge {name} on {suite}"):
+            played[suite] = play_model(run, model, tokenizer, streams, list(streams.by_seed))
+            metrics = evaluate_traces(played[suite], run.config.seed, run.config.evaluation.bootstrap)
+        results.setdefault(suite, {})[name] = metrics
+        print(
+            f"{suite}: {name}: "
+            + ", ".join(f"{m} {metrics[m].value:.3f}" for m in _SHOWN if metrics[m].value is not None)
+        )
+    return played
 
 
 def calibrate(run: Run, model: LALM, tokenizer: ReplyTokenizer) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 from envs.errors import ConfigError
 
 CONFIG = "config.yaml"  # what the run was asked for; its folder is known by it
-_OF_A_RUN = (CONFIG, "report.html", "metrics.json", "bills.json", "traces_*.jsonl", "policy", "supervised", "logs")
+_RESULTS = ("report.html", "metrics.json", "bills.json", "traces_*.jsonl", "policy", "supervised")
+_OF_A_RUN = (CONFIG, *_RESULTS, "logs", "checkpoints")
 
 
 def check_out(out: Path) -> None:

@@ -13,6 +13,7 @@ from envs.rewards import reward_from_config
 from trainers.arguments import CONFIGS
 from trainers.config import QuickstartConfig
 from trainers.config_loading import load_config
+from trainers.reinforce import PPORunConfig
 
 
 def write(folder: Path, text: str) -> Path:
@@ -32,11 +33,12 @@ def error(folder: Path, text: str, *overrides: str) -> str:
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_packaged_configurations_load(path: Path) -> None:
-    reward_from_config(load_config(QuickstartConfig, path).reward)
+    cls = PPORunConfig if path.stem in {"ppo", "grpo"} else QuickstartConfig
+    reward_from_config(load_config(cls, path).reward)
 
 
 def test_there_are_packaged_configurations() -> None:
-    assert {"quickstart", "smoke"} <= {path.stem for path in CONFIGS.glob("*.yaml")}
+    assert {"quickstart", "smoke", "ppo", "grpo"} <= {path.stem for path in CONFIGS.glob("*.yaml")}
 
 
 @pytest.mark.parametrize("text", ["", "# nothing but a comment\n", "{}"])
@@ -95,6 +97,15 @@ def test_a_key_of_another_section_is_suggested(tmp_path: Path) -> None:
         ("model: {hidden_size: 50}", "model: hidden_size is 50, expected a multiple of"),
         ("model: {encoder_channels: [8, 8]}", "model.encoder_channels"),
         ("ppo: {minibatches: 5}", "ppo: episodes_per_iteration is 64, expected a multiple of minibatches"),
+        ("ppo: {algorithm: grpo, episodes_per_scenario: 1}", "episodes_per_scenario is 1, expected at least 2"),
+        ("ppo: {algorithm: grpo, episodes_per_scenario: 24}", "expected a multiple of episodes_per_scenario (24)"),
+        ("ppo: {algorithm: grpo, streams: 7}", "streams is 7, expected at least episodes_per_iteration / episodes_per"),
+        ("ppo: {streams: 63}", "ppo: streams is 63, expected at least episodes_per_iteration (64)"),
+        ("ppo: {train: head}", "train is 'head' and mode is 'joint', expected mode: decision_only"),
+        ("ppo: {train: head, mode: decision_only, lora_rank: 4}", "lora_rank is 4 and train is 'head'"),
+        ("ppo: {objective: raw_token, mode: content_only}", "expected mode: joint"),
+        ("ppo: {kl_coef: 0, kl_target: 0.1}", "kl_coef is 0.0 and kl_target is given"),
+        ("ppo: {mode: decisions}", "ppo.mode is 'decisions', expected 'joint', 'decision_only' or 'content_only'"),
         ("supervised: {streams: {steps: 4}}", "supervised.streams.batch_size"),
         ("[1, 2]", "run.yaml: expected keys and values, got [1, 2]"),
         ("seed: [1", "run.yaml, line 1: not valid YAML"),

@@ -1,0 +1,150 @@
+"""A run that begins with a trained policy and reinforces it: `kind: ppo`, for PPO and for GRPO."""
+
+import json
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import yaml
+from pydantic import PositiveInt
+
+from envs.files import write_text
+from envs.metrics import Metric, compare_traces
+from policies.modeling_lalm import LALM
+from policies.policy_folder import read_policy, write_policy
+from policies.tokenizer import ReplyTokenizer
+from trainers.card import reinforced_card
+from trainers.clips import ClipFolder
+from trainers.config import EvaluationConfig, ModelConfig, QuickstartConfig, ReinforcementConfig, ScenesConfig, Seed
+from trainers.run import Run, compose_suites, judge_model, prepare
+from trainers.run_folder import CONFIG, check_run_folder, set_earlier_aside
+from trainers.scenes import PPO_SEEDS, Composed, seeds
+
+_METRICS, _CHECKPOINTS = "metrics.json", "checkpoints"
+
+
+@dataclass(frozen=True)
+class PPORunConfig:
+    """A run of PPO or GRPO.
+
+    Attributes:
+        kind: What tells it from other runs.
+        policy: The policy folder to begin with.
+        seed: Of everything that is drawn.
+        scenes: Which streams are composed; `train_count` and `validation_count` mean nothing here.
+        ppo: What is optimised, and how.
+        checkpoint_every: Iterations after which the run's state is kept.
+        evaluation: How the policy is judged, before and after; it keeps its threshold, so `thresholds` mean nothing.
+        reward: Named components, one at least.
+    """
+
+    kind: Literal["ppo"] = "ppo"
+    policy: str = "runs/quickstart/policy"
+    seed: Seed = 0
+    scenes: ScenesConfig = field(default_factory=ScenesConfig)
+    ppo: ReinforcementConfig = field(default_factory=ReinforcementConfig)
+    checkpoint_every: PositiveInt = 1
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    reward: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if not self.reward:
+            raise ValueError("reward is [], expected one component at least, such as {name: latency, weight: 1.0}")
+
+
+def run_ppo(config: PPORunConfig, out: Path, clips: ClipFolder | None = None) -> None:
+    """Reinforce a policy and judge it before and after; everything is written under `out`.
+
+    Writes `config.yaml`, `policy/`, TensorBoard events in `logs/`, checkpoints while it trains, and at last
+    `metrics.json`: on each suite of held-out streams the metrics before and after, and their difference, paired over
+    the streams. Killed and started again with the same arguments, it goes on after the latest checkpoint, and on a CPU
+    the policy has the bytes of a run that was not killed. What another run left there is kept in `earlier-N/`.
+
+    Args:
+        config: Of the run.
+        out: Its folder.
+        clips: Recordings to train on and to judge by, beside the built-in sounds.
+
+    Raises:
+        PolicyError: when `config.policy` is no policy folder, or the new one cannot be written.
+        ConfigError: when `out` cannot be a folder, or the reward fails; nothing is written then.
+        ManifestError: when `clips` cannot be used; nothing is written then.
+        OSError: when a result cannot be written; it is not left half-written.
+    """
+    torch.manual_seed(config.seed)
+    check_run_folder(out)
+    model, tokenizer, _ = read_policy(Path(config.policy))
+    run = prepare(_as_quickstart(config, model), out, clips)
+    compose_suites(run, validation=False)
+    _begin(config, out, clips)
+    results: dict[str, dict[str, dict[str, Metric]]] = {}
+    before = judge_model(run, model, tokenizer, "before", results)
+    _reinforce(run, config, model, tokenizer)
+    after = judge_model(run, model, tokenizer, "after", results)
+    for suite, table in results.items():
+        samples = config.evaluation.bootstrap
+        table["difference"] = compare_traces(after[suite], before[suite], config.seed, samples)
+        gain = table["difference"]["mean_reward"]
+        if gain.value is not None and gain.low is not None and gain.high is not None:
+            print(
+                f"{suite}: mean_reward {gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] by {config.ppo.algorithm}"
+            )
+    card = reinforced_card(config.policy, config.seed, config.ppo, _yaml(config), model, results, run.recordings)
+    write_policy(out / "policy", model, tokenizer, card)
+    document = {
+        suite: {who: {name: m.to_json() for name, m in metrics.items()} for who, metrics in table.items()}
+        for suite, table in results.items()
+    }
+    write_text(out / _METRICS, json.dumps({**document, "seconds": run.seconds}, indent=2, allow_nan=False))
+    shutil.rmtree(out / _CHECKPOINTS)  # large, and of no use to anybody now
+    print(f"policy: {out / 'policy'}   metrics: {out / _METRICS}")
+
+
+def _as_quickstart(config: PPORunConfig, model: LALM) -> QuickstartConfig:
+    """Return what the phases of trainers/run.py know a run by; of the model they ask how fast it speaks."""
+    return QuickstartConfig(
+        seed=config.seed,
+        scenes=config.scenes,
+        model=ModelConfig(tokens_per_chunk=model.layout.tokens_per_chunk),
+        ppo=config.ppo,
+        evaluation=config.evaluation,
+        reward=config.reward,
+    )
+
+
+def _yaml(config: PPORunConfig) -> str:
+    return yaml.safe_dump(asdict(config), sort_keys=False)
+
+
+def _begin(config: PPORunConfig, out: Path, clips: ClipFolder | None) -> None:
+    """Make the run's folder, or go on in that of the same run where it was not finished."""
+    heard = "" if clips is None else f"# with the recordings of {clips.path}, laid out as {clips.layout}\n"
+    asked, written = heard + _yaml(config), out / CONFIG
+    same = written.is_file() and written.read_text(encoding="utf-8") == asked
+    if same and not (out / _METRICS).exists():
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    if (earlier := set_earlier_aside(out)) is not None:
+        print(f"an earlier run in {out} is kept as {earlier}", flush=True)
+    write_text(written, asked)
+
+
+def _reinforce(run: Run, config: PPORunConfig, model: LALM, tokenizer: ReplyTokenizer) -> None:
+    from trainers.ppo import train_ppo  # noqa: PLC0415 - importing TRL takes seconds
+
+    with run.phase(f"reinforce ({config.ppo.algorithm})"):
+        wanted = seeds(PPO_SEEDS, config.seed, config.ppo.streams)
+        train_ppo(
+            model,
+            tokenizer,
+            Composed(run.scenarios(), wanted, config.scenes.workers),
+            wanted,
+            run.reward,
+            config.ppo,
+            run.out / "logs" / config.ppo.algorithm,
+            config.seed,
+            run.out / _CHECKPOINTS,
+            config.checkpoint_every,
+        )
