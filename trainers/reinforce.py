@@ -87,10 +87,8 @@ def run_ppo(config: PPORunConfig, out: Path, clips: ClipFolder | None = None) ->
         samples = config.evaluation.bootstrap
         table["difference"] = compare_traces(after[suite], before[suite], config.seed, samples)
         gain = table["difference"]["mean_reward"]
-        if gain.value is not None and gain.low is not None and gain.high is not None:
-            print(
-                f"{suite}: mean_reward {gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] by {config.ppo.algorithm}"
-            )
+        span = "" if gain.low is None or gain.high is None else f" [{gain.low:+.3f}, {gain.high:+.3f}]"
+        print(f"{suite}: difference: mean_reward {gain.value:+.3f}{span}")
     card = reinforced_card(config.policy, config.seed, config.ppo, _yaml(config), model, results, run.recordings)
     write_policy(out / "policy", model, tokenizer, card)
     document = {
