@@ -58,6 +58,10 @@ class PolicyError(SoundFlowError):
     """A policy folder that is none, is incomplete, or belongs to another version."""
 
 
+class CheckpointError(SoundFlowError):
+    """A checkpoint that training cannot go on from: incomplete, spoilt, or of another run."""
+
+
 class SessionError(PolicyError):
     """A session of the engine that is not there, was ended, or cannot go on."""
 

@@ -74,13 +74,13 @@ def train_only(model: LALM, modules: Collection[str]) -> LALM:
 
     Args:
         model: With adapters or without.
-        modules: Names of its children, of `text_model` and `projector` say.
+        modules: Names of its modules, such as `projector`, `text_model` or `text_model.embed_tokens`.
     """
     adapted = has_lora(model)
     for name, parameter in model.named_parameters():  # a tied head is the language model's embedding
-        child = name.partition(".")[0]
-        frozen_base = adapted and child == "text_model" and _ADAPTER not in name
-        parameter.requires_grad_(child in modules and not frozen_base)
+        named = any(name.startswith(f"{module}.") for module in modules)
+        frozen_base = adapted and name.startswith("text_model.") and _ADAPTER not in name
+        parameter.requires_grad_(named and not frozen_base)
     return model
 
 

@@ -49,6 +49,13 @@ def _quickstart(command: argparse.ArgumentParser) -> None:
     _add_run(command)
 
 
+def _train(command: argparse.ArgumentParser) -> None:
+    command.add_argument("config", type=Path, help="a YAML file whose key `kind` says what is trained")
+    command.add_argument("--out", type=Path, help="a folder; default: runs/ and the name of CONFIG")
+    _add_clips(command, "a folder of recordings to train on beside built-in sounds")
+    command.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="such as streaming.steps=300")
+
+
 def _compose(command: argparse.ArgumentParser) -> None:
     command.add_argument("--out", type=Path, required=True, help="a folder; what is there already is kept")
     command.add_argument("--hours", type=_hours, required=True, metavar="H", help="how long its streams are together")
@@ -163,6 +170,7 @@ def _convert(command: argparse.ArgumentParser) -> None:
 
 _COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "quickstart": ("train and judge an agent from scratch, in minutes", _quickstart),
+    "train": ("train what a YAML asks for, or go on with it after a kill", _train),
     "compose": ("write a corpus of streams to disk, or go on with one", _compose),
     "evaluate": ("judge a policy on streams made of your recordings", _evaluate),
     "reward": ("compare rewards on stored traces, before training on one", _reward),

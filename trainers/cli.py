@@ -69,6 +69,13 @@ def _quickstart(options: argparse.Namespace) -> None:
     run_quickstart(config, options.out, _clips(options))
 
 
+def _train(options: argparse.Namespace) -> None:
+    _quiet_libraries()
+    from trainers.train import train  # noqa: PLC0415 - heavy
+
+    train(options.config, options.out, _clips(options), options.overrides)
+
+
 def _compose(options: argparse.Namespace) -> None:
     from envs.corpus import CorpusSpec  # noqa: PLC0415 - heavy
     from trainers.compose import Sounds, compose  # noqa: PLC0415 - heavy
@@ -226,6 +233,7 @@ def _bench_listener(options: argparse.Namespace) -> None:
 
 COMMANDS: dict[str, Command] = {
     "quickstart": _quickstart,
+    "train": _train,
     "compose": _compose,
     "evaluate": _evaluate,
     "reward": _reward,

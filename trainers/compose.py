@@ -50,7 +50,7 @@ def compose(out: Path, spec: CorpusSpec, sounds: Sounds, workers: int) -> None:
     if sounds.clips is not None:
         library = sounds.clips.read()
         source = Mixture((source, library), (0.5, 0.5))
-        spec = replace(spec, sounds=f"foley and {_fingerprint(library)}")
+        spec = replace(spec, sounds=f"foley and {fingerprint(library)}")
     speech = None
     if sounds.speech is not None:
         folder, layout = sounds.speech
@@ -96,7 +96,7 @@ class _Bar:
             self.bar.close()
 
 
-def _fingerprint(library: ClipLibrary) -> str:
+def fingerprint(library: ClipLibrary) -> str:
     """Return a name of recordings that differs when what is heard of them, or said about them, does."""
     digest = hashlib.sha256()
     for recording in library.recordings:

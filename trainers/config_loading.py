@@ -78,6 +78,15 @@ def read_yaml(path: Path) -> Any:
     return value
 
 
+def read_value(path: Path, key: str) -> Any:
+    """Return what a YAML file has under a key of its first level, unchecked; None where it has no such key.
+
+    Raises:
+        ConfigError: when it cannot be read, or is no YAML of keys and values.
+    """
+    return _read(path)[0].get(key)
+
+
 def _read(path: Path) -> tuple[dict[str, Any], list[str]]:
     """Return the file's keys and values, and what is wrong with them as YAML."""
     data, problems = _read_any(path)

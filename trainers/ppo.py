@@ -30,14 +30,13 @@ from envs.scenario import Scenario
 from policies.lora import add_lora, has_lora, merge_lora
 from policies.modeling_lalm import LALM
 from policies.tokenizer import ReplyTokenizer
-from trainers.checkpoints import save_checkpoint
 from trainers.config import ReinforcementConfig
 from trainers.credit import Credit, CriticCredit, GroupCredit
 from trainers.critic import SITUATION_SIZE, Critic
 from trainers.experience import Experience, experience
 from trainers.kl_controller import KLController
 from trainers.ppo_loss import RAW, SPLIT, PPOLoss, raw_ids, raw_log_probs
-from trainers.ppo_state import identity, restore_newest, snapshot
+from trainers.ppo_state import identity, restore_newest, save_run
 from trainers.progress import show_progress
 from trainers.reference import AdaptersOff
 from trainers.rollouts import Rollout, collect
@@ -130,7 +129,7 @@ class StreamPPOTrainer(PPOTrainer):
         for iteration in range(self.state.global_step, args.num_total_batches):
             self._iterate(iteration)
             if self.checkpoints is not None and self.state.global_step % self.checkpoint_every == 0:
-                save_checkpoint(self.checkpoints, self.state.global_step, *snapshot(self))
+                save_run(self, self.checkpoints)
             self.control = self.callback_handler.on_step_end(args, self.state, self.control)
         self.control = self.callback_handler.on_train_end(args, self.state, self.control)
 

@@ -14,7 +14,17 @@ from torch import Tensor
 
 from envs.errors import ConfigError
 from policies.modeling_lalm import LALM
-from trainers.checkpoints import newest_checkpoint
+from trainers.checkpoints import (
+    Checkpoint,
+    load_module,
+    load_optimizer,
+    load_random,
+    module_tensors,
+    newest_checkpoint,
+    optimizer_state,
+    random_tensors,
+    save_checkpoint,
+)
 from trainers.config import ReinforcementConfig
 
 if TYPE_CHECKING:
@@ -32,27 +42,28 @@ def identity(model: LALM, config: ReinforcementConfig, seed: int, seeds: Sequenc
     return own | {f"ppo.{key}": value for key, value in asdict(config).items()}
 
 
-def snapshot(trainer: "StreamPPOTrainer") -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the tensors and the JSON state of a run between two iterations."""
+def save_run(trainer: "StreamPPOTrainer", folder: Path) -> None:
+    """Write a checkpoint of a run between two iterations."""
     tensors: dict[str, Tensor] = {f"policy.{name}": p for name, p in _trained(trainer).items()}
-    tensors |= {f"critic.{name}": p for name, p in trainer.critic.score.state_dict().items()}
-    own, optimizer = _pack_optimizer(trainer.optimizer.state_dict(), "optimizer")
-    critics, critic_optimizer = _pack_optimizer(trainer.critic.optimizer.state_dict(), "critic_optimizer")
-    tensors |= own | critics
+    tensors |= module_tensors(trainer.critic.score, "critic")
+    own, optimizer = optimizer_state(trainer.optimizer, "optimizer")
+    critics, critic_optimizer = optimizer_state(trainer.critic.optimizer, "critic_optimizer")
+    tensors |= own | critics | random_tensors("random")
     for age, remembered in enumerate(trainer.critic.memory):
         tensors |= {f"memory.{age}.{column}": value for column, value in enumerate(remembered)}
-    numbers, generators = _pack_generators(trainer)
+    sampler = _sampler_generator(trainer)
+    if sampler is not None:
+        tensors["sampler"] = sampler.get_state()
     state = {
-        "run": trainer.identity,
         "optimizer": optimizer,
         "critic_optimizer": critic_optimizer,
         "scheduler": trainer.lr_scheduler.state_dict(),
         "trainer": {k: v for k, v in asdict(trainer.state).items() if k != "stateful_callbacks"},
         "ahead": trainer.ahead,
         "kl_coefficients": trainer.kl.coefficients,
-        "generators": generators,
+        "generators": _pack_generators(),
     }
-    return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in (tensors | numbers).items()}, state
+    save_checkpoint(folder, trainer.state.global_step, tensors, state, trainer.identity, keep=2)
 
 
 def restore_newest(trainer: "StreamPPOTrainer", folder: Path) -> None:
@@ -61,28 +72,27 @@ def restore_newest(trainer: "StreamPPOTrainer", folder: Path) -> None:
     Raises:
         ConfigError: when the checkpoint is of another run; what differs is named.
     """
-    found = newest_checkpoint(folder)
+    found = newest_checkpoint(folder, None)
     if found is None:
         return
-    step, tensors, state = found
     wanted = json.loads(json.dumps(trainer.identity))
-    differs = [k for k in wanted if wanted[k] != state["run"].get(k)]
+    differs = [k for k in wanted if wanted[k] != found.config.get(k)]
     if differs:
-        said = ", ".join(f"{k} was {state['run'].get(k)!r} and is {wanted[k]!r}" for k in differs)
+        said = ", ".join(f"{k} was {found.config.get(k)!r} and is {wanted[k]!r}" for k in differs)
         raise ConfigError(f"{folder}: holds a checkpoint of another run: {said}; name another folder, or remove it")
-    print(f"going on after iteration {step}, from {folder}", flush=True)
-    _restore(trainer, tensors, state)
+    print(f"going on after iteration {found.step}, from {folder}", flush=True)
+    _restore(trainer, found)
 
 
-def _restore(trainer: "StreamPPOTrainer", tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+def _restore(trainer: "StreamPPOTrainer", found: Checkpoint) -> None:
+    state, critic = found.state, trainer.critic
     with torch.no_grad():
         for name, parameter in _trained(trainer).items():
-            parameter.copy_(tensors[f"policy.{name}"])
-    critic = trainer.critic
-    critic.score.load_state_dict(_under(tensors, "critic"))
-    trainer.optimizer.load_state_dict(_unpack_optimizer(tensors, "optimizer", state["optimizer"]))
-    critic.optimizer.load_state_dict(_unpack_optimizer(tensors, "critic_optimizer", state["critic_optimizer"]))
-    memory = _under(tensors, "memory")
+            parameter.copy_(found.tensors[f"policy.{name}"])
+    load_module(critic.score, found, "critic")
+    load_optimizer(trainer.optimizer, found, "optimizer", state["optimizer"])
+    load_optimizer(critic.optimizer, found, "critic_optimizer", state["critic_optimizer"])
+    memory = found.under("memory")
     critic.memory.clear()
     for age in range(len(memory) // 3):
         critic.memory.append((memory[f"{age}.0"], memory[f"{age}.1"], memory[f"{age}.2"]))
@@ -91,7 +101,11 @@ def _restore(trainer: "StreamPPOTrainer", tensors: Mapping[str, Tensor], state: 
         setattr(trainer.state, key, value)
     trainer.ahead = state["ahead"]
     trainer.kl.coefficients = dict(state["kl_coefficients"])
-    _unpack_generators(trainer, tensors, state["generators"])
+    load_random(found, "random")
+    sampler = _sampler_generator(trainer)
+    if sampler is not None:
+        sampler.set_state(found.tensors["sampler"])
+    _unpack_generators(state["generators"])
 
 
 def _trained(trainer: "StreamPPOTrainer") -> dict[str, torch.nn.Parameter]:
@@ -99,46 +113,18 @@ def _trained(trainer: "StreamPPOTrainer") -> dict[str, torch.nn.Parameter]:
     return {name: p for name, p in trainer.policy.named_parameters() if p.requires_grad}
 
 
-def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {k.removeprefix(f"{prefix}."): v for k, v in tensors.items() if k.startswith(f"{prefix}.")}
-
-
-def _pack_optimizer(state: Mapping[str, Any], prefix: str) -> tuple[dict[str, Tensor], Any]:
-    """Split an optimizer's state into its moments and its settings."""
-    moments = {f"{prefix}.{i}.{name}": value for i, own in state["state"].items() for name, value in own.items()}
-    return moments, state["param_groups"]
-
-
-def _unpack_optimizer(tensors: Mapping[str, Tensor], prefix: str, groups: Any) -> dict[str, Any]:
-    moments: dict[int, dict[str, Tensor]] = {}
-    for key, value in _under(tensors, prefix).items():
-        index, _, name = key.partition(".")
-        moments.setdefault(int(index), {})[name] = value
-    return {"state": moments, "param_groups": groups}
-
-
-def _pack_generators(trainer: "StreamPPOTrainer") -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the state of every generator that training draws from."""
-    tensors = {"generator.torch": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        tensors |= {f"generator.cuda.{i}": own for i, own in enumerate(torch.cuda.get_rng_state_all())}
-    sampler = _sampler_generator(trainer)
-    if sampler is not None:
-        tensors["generator.sampler"] = sampler.get_state()
-    legacy = np.random.get_state(legacy=False)  # noqa: NPY002 - what libraries draw from
+def _pack_generators() -> dict[str, Any]:
+    """Return the state of the generators of numpy and Python, which libraries draw from."""
+    legacy = np.random.get_state(legacy=False)  # noqa: NPY002
     assert isinstance(legacy, dict)
     words = legacy["state"]["key"].tolist()
-    numpy_state = {**legacy, "state": {"key": words, "pos": int(legacy["state"]["pos"])}}
-    return tensors, {"numpy": numpy_state, "python": random.getstate()}
+    return {
+        "numpy": {**legacy, "state": {"key": words, "pos": int(legacy["state"]["pos"])}},
+        "python": random.getstate(),
+    }
 
 
-def _unpack_generators(trainer: "StreamPPOTrainer", tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-    torch.set_rng_state(tensors["generator.torch"])
-    if torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(list(_under(tensors, "generator.cuda").values()))
-    sampler = _sampler_generator(trainer)
-    if sampler is not None:
-        sampler.set_state(tensors["generator.sampler"])
+def _unpack_generators(state: Mapping[str, Any]) -> None:
     numpy_state = dict(state["numpy"])
     key = np.array(numpy_state["state"]["key"], np.uint32)
     np.random.set_state({**numpy_state, "state": {"key": key, "pos": numpy_state["state"]["pos"]}})  # noqa: NPY002

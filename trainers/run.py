@@ -89,12 +89,12 @@ def prepare(config: QuickstartConfig, out: Path, clips: ClipFolder | None) -> Ru
     reward = reward_from_config(config.reward)
     _try_out(reward)
     scenes, foley = config.scenes, Foley()
-    library, held = _split(clips, scenes.held_out_clips, config.seed) if clips else (None, None)
+    library, held = split_clips(clips, scenes.held_out_clips, config.seed) if clips else (None, None)
     source: ClipSource = foley
     if library is not None and scenes.real_share > 0:
         shares = (1 - scenes.real_share, scenes.real_share)
         source = Mixture((foley, library), shares) if scenes.real_share < 1 else library
-    return Run(config, out, source, *_texts(library), reward, library, held)
+    return Run(config, out, source, *known_texts(library), reward, library, held)
 
 
 def compose_suites(run: Run, foley: bool = True, validation: bool = True) -> None:
@@ -132,7 +132,7 @@ def _try_out(reward: Reward) -> None:
     play(always, default_scenarios(), [0], num_slots=1, tokenizer=tokenizer, tokens_per_chunk=16, reward=reward)
 
 
-def _split(clips: ClipFolder, share: float, seed: int) -> tuple[ClipLibrary, ClipLibrary]:
+def split_clips(clips: ClipFolder, share: float, seed: int) -> tuple[ClipLibrary, ClipLibrary]:
     """Read a folder of clips and return (train, held out).
 
     Raises:
@@ -148,7 +148,7 @@ def _split(clips: ClipFolder, share: float, seed: int) -> tuple[ClipLibrary, Cli
     return train, held
 
 
-def _texts(library: ClipLibrary | None) -> tuple[list[str], list[str]]:
+def known_texts(library: ClipLibrary | None) -> tuple[list[str], list[str]]:
     """Return the captions of all sounds, and the replies to those that deserve one."""
     clips = [] if library is None else [recording.clip for recording in library.recordings]
     captions = [sound.caption for sound in SOUND_CLASSES.values()] + sorted({clip.caption for clip in clips})

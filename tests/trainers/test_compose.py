@@ -12,7 +12,7 @@ from envs.corpus import Corpus, CorpusSpec
 from envs.corpus.layout import SEEDS_A_RUN
 from tests.trainers.test_cli import refused
 from trainers.cli import main
-from trainers.compose import _fingerprint
+from trainers.compose import fingerprint
 from trainers.scenes import HELD_OUT_SEEDS, PPO_SEEDS, TRAIN_SEEDS, VALIDATION_SEEDS, seeds
 
 ROOT = Path(__file__).parents[2]
@@ -86,9 +86,9 @@ def test_compose_speaks_with_recorded_speech(tmp_path: Path, capsys: Captured) -
 
 def test_recordings_that_sound_or_mean_something_else_have_another_name(clips: Path) -> None:
     recordings = ClipLibrary.from_folder(clips).recordings
-    names = [_fingerprint(ClipLibrary(some)) for some in (recordings, recordings[1:], recordings[::-1])]
+    names = [fingerprint(ClipLibrary(some)) for some in (recordings, recordings[1:], recordings[::-1])]
     assert len(set(names)) == 3
-    assert names[0] == _fingerprint(ClipLibrary.from_folder(clips))
+    assert names[0] == fingerprint(ClipLibrary.from_folder(clips))
 
 
 def test_the_streams_of_corpora_are_never_those_of_training_or_judging() -> None:

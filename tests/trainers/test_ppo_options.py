@@ -369,8 +369,8 @@ def test_a_run_goes_on_from_its_checkpoint_with_the_same_bits(
         return state(model), curve
 
     whole, curve = train()
-    assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == ["step-000000004", "step-000000005"]
-    shutil.rmtree(tmp_path / "kept" / "step-000000005")
+    assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == ["step-00000004", "step-00000005"]
+    shutil.rmtree(tmp_path / "kept" / "step-00000005")
     torch.manual_seed(123)  # as a new process would not know what was drawn
     np.random.seed(123)  # noqa: NPY002
     resumed, same = train()

@@ -81,7 +81,7 @@ def test_killed_and_started_again_it_writes_the_policy_of_a_run_that_was_not(
     process.start()
     process.join(120)
     assert process.exitcode == -signal.SIGKILL
-    assert [path.name for path in (killed / "checkpoints").iterdir()] == ["step-000000001"]
+    assert [path.name for path in (killed / "checkpoints").iterdir()] == ["step-00000001"]
     assert not (killed / "policy").exists()
     with one_thread():  # as it had: sums of several threads round otherwise
         run_ppo(config, killed)
