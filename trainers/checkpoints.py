@@ -262,7 +262,13 @@ def difference(found: Any, expected: Any, key: str = "") -> str:
             if said:
                 return said
         return ""
-    return "" if found == expected else f"{key} is {found!r} and not {expected!r}"
+    return "" if found == expected else f"{key} is {_shown(found)} and not {_shown(expected)}"
+
+
+def _shown(value: Any) -> str:
+    """Return a value short enough for an error of one line."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _with_tuples(group: dict[str, Any]) -> dict[str, Any]:

@@ -72,7 +72,8 @@ class DataPart:
 Data = Annotated[tuple[DataPart, ...], Field(min_length=1)]
 SOUNDS: Data = (DataPart(ability="Proactive"),)
 STREAMS: Data = tuple(
-    DataPart(ability=name) for name in ("SpeechRecognition", "Translation", "VoiceChat", "AudioUnderstanding")
+    DataPart(weight=0.25, ability=name)
+    for name in ("SpeechRecognition", "Translation", "VoiceChat", "AudioUnderstanding")
 )
 # `Mixed` interleaves turns of all abilities; 0.3 of its streams hold proactive turns, and 0.3 a history review
 INTERLEAVED: Data = (

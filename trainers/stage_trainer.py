@@ -73,7 +73,7 @@ def fit_stage(
 ) -> Log:
     """Train one stage in place, from its newest checkpoint on where it has one.
 
-    On a CPU the weights are, bit by bit, those of a run that was never interrupted.
+    On a CPU, with as many threads, the weights are bit by bit those of a run that was never interrupted.
 
     Returns:
         What was logged, by step: the loss, and the validation's numbers as `eval_PART_NUMBER`.
@@ -235,7 +235,9 @@ class _Validation(TrainerCallback):
             for part, samples in self.data.validation.items()
             for number, value in measure(loss, samples, self.config.max_tokens_per_batch).items()
         }
+        loss_is_due = control.should_log
         self.trainer.log(numbers)
+        control.should_log = loss_is_due  # logging says that all was logged
         if self.data.listening is not None and not isinstance(loss, Tagger):  # which has not learnt to speak yet
             write_listening(self.writer, step, loss.model, self.tokenizer, self.data.listening)
         loss.train()

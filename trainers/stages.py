@@ -12,8 +12,8 @@ import torch
 import yaml
 
 from envs.clip_library import ClipLibrary
-from envs.errors import ConfigError
-from envs.files import write_text
+from envs.errors import ConfigError, first_line
+from envs.files import remove_leftovers, write_text
 from envs.speech.knowledge import ask
 from envs.speech.phrases import draw_phrase
 from policies.configuration_lalm import LALMConfig
@@ -31,6 +31,7 @@ from trainers.stage_config import StageName, SupervisedRunConfig
 from trainers.stage_data import Sounds, compose_stage, open_parts
 from trainers.stage_trainer import Log, Place, fit_stage, free_modules
 
+_RECORDINGS = "# recordings: "  # the first line of a run's `config.yaml`
 _DRAWN_TEXTS = 2000  # questions and sentences that a new tokenizer is trained on, beside what sounds are called
 
 
@@ -44,13 +45,14 @@ def run_stages(config: SupervisedRunConfig, out: Path, clips: ClipFolder | None 
         ConfigError: when `out` cannot be a folder or holds another run, or a stage cannot be trained as asked for.
         SoundFlowError: for clips, corpora and policies that cannot be used; stages before that are kept.
     """
+    remove_leftovers(out, CONFIG)
     check_run_folder(out)
-    _check_same_run(config, out)
     library, held = split_clips(clips, config.held_out_clips, config.seed) if clips else (None, None)
     sounds = Sounds() if library is None or held is None else Sounds.with_recordings(library, held, config.real_share)
     for name in config.stages:
         open_parts(config.stage(name), sounds)
     identity = {**_plain(config), "clips": None if library is None else fingerprint(library)}
+    _check_same_run(identity, out)
     final = out / "policy"
     if final.is_dir():
         print(f"{out} was complete; nothing was done")
@@ -58,7 +60,7 @@ def run_stages(config: SupervisedRunConfig, out: Path, clips: ClipFolder | None 
     start = None if config.policy is None else find_policy(config.policy)
     if start is not None:
         _check_trains(config, read_policy(start)[0])
-    write_text(out / CONFIG, yaml.safe_dump(_plain(config), sort_keys=False))
+    write_text(out / CONFIG, _config_text(identity))
     if start is None:
         start = _new_policy(config, out / "start", library)
     for name in config.stages:
@@ -148,28 +150,40 @@ def _check_trains(config: SupervisedRunConfig, model: LALM) -> None:
 def _write_whole(folder: Path, model: LALM, tokenizer: ReplyTokenizer, facts: CardFacts | None) -> None:
     """Write a policy folder that is there whole or not at all: that it is there says that a stage is done."""
     aside = folder.with_name(f".{folder.name}.whole")
-    shutil.rmtree(aside, ignore_errors=True)  # of a run that was killed
+    for left in folder.parent.glob(f"*{aside.name}*"):  # of a run that was killed
+        shutil.rmtree(left)
     aside.parent.mkdir(parents=True, exist_ok=True)
     write_policy(aside, model, tokenizer, None if facts is None else model_card(facts, model.config))
     aside.replace(folder)
 
 
-def _check_same_run(config: SupervisedRunConfig, out: Path) -> None:
-    """Ask whether what is in `out` was asked for with the same words.
+def _config_text(identity: Mapping[str, Any]) -> str:
+    """Return the text of a run's `config.yaml`, with a comment on the recordings that it was made with."""
+    config = {key: value for key, value in identity.items() if key != "clips"}
+    return f"{_RECORDINGS}{identity['clips']}\n{yaml.safe_dump(config, sort_keys=False)}"
+
+
+def _check_same_run(identity: Mapping[str, Any], out: Path) -> None:
+    """Ask whether what was trained in `out` was asked for with the same words and recordings.
+
+    Where nothing was trained yet, because the data could not be used say, what was asked for may change.
 
     Raises:
         ConfigError: naming the first key that differs.
     """
     path = out / CONFIG
-    if not path.is_file():
+    found = path.read_text(encoding="utf-8") if path.is_file() else _config_text(identity)
+    if found == _config_text(identity):
+        return
+    if not (out / "logs").exists() and not (out / "policy").exists():
+        shutil.rmtree(out / "start", ignore_errors=True)
         return
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}; name another folder with --out") from error
-    said = difference(found, _plain(config))
-    if said:
-        raise ConfigError(f"{path}: of another run: {said}; name another folder with --out, or ask for the same")
+        said = difference(yaml.safe_load(found), yaml.safe_load(_config_text(identity)))
+    except yaml.YAMLError as error:
+        said = first_line(f"not YAML: {error}")
+    said = said or f"its recordings were {found.splitlines()[0].removeprefix(_RECORDINGS)}, not {identity['clips']}"
+    raise ConfigError(f"{path}: of another run: {said}; name another folder with --out, or ask for the same")
 
 
 def _plain(config: SupervisedRunConfig) -> dict[str, Any]:

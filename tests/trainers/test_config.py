@@ -12,8 +12,8 @@ from envs.errors import ConfigError
 from envs.rewards import reward_from_config
 from trainers.arguments import CONFIGS
 from trainers.config import QuickstartConfig
-from trainers.config_loading import load_config
-from trainers.reinforce import PPORunConfig
+from trainers.config_loading import load_config, read_value
+from trainers.train import read_config
 
 
 def write(folder: Path, text: str) -> Path:
@@ -33,12 +33,17 @@ def error(folder: Path, text: str, *overrides: str) -> str:
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_packaged_configurations_load(path: Path) -> None:
-    cls = PPORunConfig if path.stem in {"ppo", "grpo"} else QuickstartConfig
-    reward_from_config(load_config(cls, path).reward)
+    if read_value(path, "kind") is None:
+        reward_from_config(load_config(QuickstartConfig, path).reward)
+        return
+    config = read_config(path)[1]
+    if hasattr(config, "reward"):
+        reward_from_config(config.reward)
 
 
 def test_there_are_packaged_configurations() -> None:
-    assert {"quickstart", "smoke", "ppo", "grpo"} <= {path.stem for path in CONFIGS.glob("*.yaml")}
+    wanted = {"quickstart", "smoke", "stage1", "stage2", "stage3", "stage4", "four_stages", "ppo", "grpo"}
+    assert wanted <= {path.stem for path in CONFIGS.glob("*.yaml")}
 
 
 @pytest.mark.parametrize("text", ["", "# nothing but a comment\n", "{}"])
