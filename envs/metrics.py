@@ -167,6 +167,30 @@ def compare_traces(
     return differences
 
 
+def share_metric(*shares: tuple[NDArray[Any], NDArray[Any]], seed: int = 0, resamples: int = 1000) -> Metric:
+    """Return a share of sums over episodes, or the mean of several, with an interval over whole episodes.
+
+    Args:
+        shares: Of each its numerators and denominators, [episodes]. One whose denominators are all 0 is left out of
+            the mean; where all are, the value is None.
+        seed: Of the bootstrap.
+        resamples: Number of bootstrap resamples.
+    """
+    episodes = len(shares[0][0])
+    drawn = _draw(episodes, seed, resamples)
+    own = np.stack([_divide(top.sum(keepdims=True), bottom.sum(keepdims=True)) for top, bottom in shares])
+    spread = np.stack([_divide(top[drawn].sum(axis=1), bottom[drawn].sum(axis=1)) for top, bottom in shares])
+    value, count = float(_mean_of_known(own)[0]), round(sum(float(bottom.sum()) for _, bottom in shares))
+    return _Estimate(None if np.isnan(value) else value, count, _mean_of_known(spread)).metric()
+
+
+def percentile_metric(
+    values: Sequence[Sequence[float]], percent: float, seed: int = 0, resamples: int = 1000
+) -> Metric:
+    """Return a percentile of the values of all episodes, with an interval over whole episodes; None: there are none."""
+    return _percentiles(values, _draw(len(values), seed, resamples), (percent,))[0].metric()
+
+
 def _estimate(traces: Sequence[Trace], seed: int, resamples: int) -> dict[str, _Estimate]:
     if not traces:
         raise ScenarioError("there are no episodes to evaluate; play at least one")
@@ -177,8 +201,7 @@ def _estimate(traces: Sequence[Trace], seed: int, resamples: int) -> dict[str, _
         if name != "latencies"
     }
     sums["episodes"] = np.ones(len(episodes))
-    rng = np.random.default_rng([seed, 0xB007])
-    drawn = rng.integers(0, len(episodes), (resamples, len(episodes)))
+    drawn = _draw(len(episodes), seed, resamples)
     totals = {name: values[drawn].sum(axis=1) for name, values in sums.items()}
     own = {name: np.array([values.sum()]) for name, values in sums.items()}
 
@@ -191,7 +214,7 @@ def _estimate(traces: Sequence[Trace], seed: int, resamples: int) -> dict[str, _
     def share(top: str, bottom: str, empty: float | None = 0.0) -> _Estimate:
         return ratio(lambda t: _divide(t[top], t[bottom]), bottom, empty)
 
-    median, tail = _latencies(episodes, drawn)
+    median, tail = _percentiles([e.latencies for e in episodes], drawn, (50, 95))
     return {
         "trigger_precision": share("matched", "replies"),
         "trigger_recall": share("matched", "cues"),
@@ -224,17 +247,30 @@ def _balanced_accuracy(totals: Totals) -> NDArray[Any]:
     return np.where(np.isnan(spoken), silent, np.where(np.isnan(silent), spoken, mean))
 
 
-def _latencies(episodes: Sequence[_Episode], drawn: NDArray[Any]) -> list[_Estimate]:
-    """Return the 50th and 95th percentile of the latencies; their intervals resample episodes too."""
-    values = np.array([latency for e in episodes for latency in e.latencies])
+def _mean_of_known(shares: NDArray[Any]) -> NDArray[Any]:
+    """Return the mean over the first axis without NaN; NaN where nothing else is there."""
+    known = np.isfinite(shares)
+    return _divide(np.where(known, shares, 0.0).sum(axis=0), known.sum(axis=0).astype(np.float64))
+
+
+def _draw(episodes: int, seed: int, resamples: int) -> NDArray[Any]:
+    """Return which episodes each resample has: [resamples, episodes]."""
+    return np.random.default_rng([seed, 0xB007]).integers(0, episodes, (resamples, episodes))
+
+
+def _percentiles(
+    episodes: Sequence[Sequence[float]], drawn: NDArray[Any], percents: tuple[float, ...]
+) -> list[_Estimate]:
+    """Return percentiles of the values of all episodes; their intervals resample episodes too."""
+    values = np.array([value for episode in episodes for value in episode])
     if not len(values):
-        return [_Estimate(None, 0, np.full(len(drawn), np.nan))] * 2
-    owner = np.repeat(np.arange(len(episodes)), [len(e.latencies) for e in episodes])
+        return [_Estimate(None, 0, np.full(len(drawn), np.nan))] * len(percents)
+    owner = np.repeat(np.arange(len(episodes)), [len(episode) for episode in episodes])
     resampled = [np.repeat(values, np.bincount(row, minlength=len(episodes))[owner]) for row in drawn]
-    spread = np.array([np.percentile(r, (50, 95)) if len(r) else (np.nan, np.nan) for r in resampled])
+    spread = np.array([np.percentile(r, percents) if len(r) else np.full(len(percents), np.nan) for r in resampled])
     return [
         _Estimate(float(np.percentile(values, percent)), len(values), column)
-        for percent, column in zip((50, 95), spread.T, strict=True)
+        for percent, column in zip(percents, spread.T, strict=True)
     ]
 
 
