@@ -167,21 +167,21 @@ def compare_traces(
     return differences
 
 
-def share_metric(*shares: tuple[NDArray[Any], NDArray[Any]], seed: int = 0, resamples: int = 1000) -> Metric:
+def share_metric(*shares: tuple[Sequence[float], Sequence[float]], seed: int = 0, resamples: int = 1000) -> Metric:
     """Return a share of sums over episodes, or the mean of several, with an interval over whole episodes.
 
     Args:
-        shares: Of each its numerators and denominators, [episodes]. One whose denominators are all 0 is left out of
-            the mean; where all are, the value is None.
+        shares: Of each its numerators and denominators, a number an episode. One whose denominators are all 0 is left
+            out of the mean; where all are, the value is None.
         seed: Of the bootstrap.
         resamples: Number of bootstrap resamples.
     """
-    episodes = len(shares[0][0])
-    drawn = _draw(episodes, seed, resamples)
-    own = np.stack([_divide(top.sum(keepdims=True), bottom.sum(keepdims=True)) for top, bottom in shares])
-    spread = np.stack([_divide(top[drawn].sum(axis=1), bottom[drawn].sum(axis=1)) for top, bottom in shares])
-    value, count = float(_mean_of_known(own)[0]), round(sum(float(bottom.sum()) for _, bottom in shares))
-    return _Estimate(None if np.isnan(value) else value, count, _mean_of_known(spread)).metric()
+    parts = np.array(shares, np.float64)  # [shares, 2, episodes]
+    drawn = _draw(parts.shape[-1], seed, resamples)
+    own, totals = parts.sum(axis=-1, keepdims=True), parts[..., drawn].sum(axis=-1)  # [shares, 2, 1 or resamples]
+    value, spread = (_mean_of_known(_divide(sums[:, 0], sums[:, 1])) for sums in (own, totals))
+    count = round(float(parts[:, 1].sum()))
+    return _Estimate(None if np.isnan(value[0]) else float(value[0]), count, spread).metric()
 
 
 def percentile_metric(

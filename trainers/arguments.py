@@ -10,6 +10,9 @@ from envs import ABILITY_NAMES
 from envs.layouts import LAYOUTS
 from envs.records import ALLOW_BROKEN
 from envs.speech.corpora import SPEECH_LAYOUTS
+from envs.suites.catalogue import SUITES
+from envs.suites.proactive_scores import MODES
+from envs.suites.proactive_sound_bench import TIERS, ProactiveSoundBench
 
 Command = Callable[[argparse.Namespace], None]
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -38,6 +41,8 @@ def parse(commands: Mapping[str, Command], arguments: Sequence[str] | None) -> a
         options.overrides += rest
     if "clips" in options and options.clips is None and (options.layout, options.allow_broken) != _PLAIN_CLIPS:
         parser.error("--layout and --allow-broken say how --clips is read; name a folder with it")
+    if "suite" in options:
+        _check_judged_on(parser, options)
     if "speech" in options and (options.speech is None) != (options.speech_layout is None):
         parser.error("--speech and --speech-layout go together")
     return options
@@ -82,7 +87,13 @@ def _evaluate(command: argparse.ArgumentParser) -> None:
         required=True,
         help="a policy folder, or a baseline: silent, always, random, energy, vad, classifier (trained first)",
     )
-    _add_clips(command, "a folder of recordings", required=True)
+    _add_clips(command, "a folder of recordings")
+    command.add_argument("--suite", choices=SUITES, help="a published benchmark in place of --clips")
+    command.add_argument("--data", type=Path, metavar="DIR", help="holds the release of that benchmark")
+    command.add_argument("--tier", choices=TIERS, help="of that benchmark; default: single")
+    command.add_argument(
+        "--predictions", type=Path, metavar="FILE", help="write what was said there, as its authors do"
+    )
     command.add_argument(
         "--held-out",
         type=_part,
@@ -110,6 +121,32 @@ def _reward(command: argparse.ArgumentParser) -> None:
     compare.add_argument("--traces", type=Path, required=True, metavar="DIR", help="holds a folder for each policy")
     compare.add_argument("--out", type=Path, metavar="FILE", help="a page (.html) with tables and curves")
     _add_json(compare)
+
+
+def _check_judged_on(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """End with usage unless recordings or a benchmark are named, each with its own options."""
+    if (options.suite is None) == (options.clips is None):
+        parser.error("name either --clips or --suite")
+    if (options.suite is None) != (options.data is None):
+        parser.error("--suite and --data go together")
+    if options.suite is None and (options.tier, options.predictions) != (None, None):
+        parser.error("--tier and --predictions are of a --suite")
+    if options.suite is not None and options.held_out is not None:
+        parser.error("--held-out is of --clips")
+
+
+def _score(command: argparse.ArgumentParser) -> None:
+    command.add_argument("suite_name", choices=[ProactiveSoundBench.name], metavar="SUITE", help="%(choices)s")
+    command.add_argument("predicted", type=Path, metavar="PRED", help="JSON Lines, in the benchmark's own format")
+    command.add_argument("--data", type=Path, required=True, metavar="DIR", help="holds its manifests; no audio needed")
+    command.add_argument("--mode", choices=MODES, required=True, help="as its published scorer counts, or without gaps")
+    command.add_argument("--tier", choices=TIERS, default="single", help="which was played; default: %(default)s")
+    command.add_argument(
+        "--semantic",
+        metavar="FOLDER|chrf",
+        help="replies have to match the references too, by a reranker's folder or by chrF; default: decisions alone",
+    )
+    _add_json(command)
 
 
 def _listen(command: argparse.ArgumentParser) -> None:
@@ -172,7 +209,8 @@ _COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "quickstart": ("train and judge an agent from scratch, in minutes", _quickstart),
     "train": ("train what a YAML asks for, or go on with it after a kill", _train),
     "compose": ("write a corpus of streams to disk, or go on with one", _compose),
-    "evaluate": ("judge a policy on streams made of your recordings", _evaluate),
+    "evaluate": ("judge a policy on streams made of your recordings, or on a published benchmark", _evaluate),
+    "score": ("score a prediction file for a published benchmark", _score),
     "reward": ("compare rewards on stored traces, before training on one", _reward),
     "listen": ("stream a file, a pipe or the microphone through a policy", _listen),
     "watch": ("show one episode: picture, sound, and what was said", _watch),

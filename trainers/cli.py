@@ -15,6 +15,7 @@ from trainers.arguments import Command, parse
 
 if TYPE_CHECKING:
     from envs.metrics import Metric
+    from envs.thinking import ThinkingTime
     from trainers.clips import ClipFolder
     from trainers.config import QuickstartConfig
 
@@ -88,15 +89,18 @@ def _compose(options: argparse.Namespace) -> None:
 
 def _evaluate(options: argparse.Namespace) -> None:
     _quiet_libraries()
-    from trainers.evaluation import evaluate_on_clips  # noqa: PLC0415 - heavy
-
-    clips = _clips(options)
-    assert clips is not None  # the option is required
     thinking_s = options.thinking
     if isinstance(thinking_s, Path):
         from policies.engine.recording import Recording  # noqa: PLC0415 - heavy
 
         thinking_s = Recording.load(thinking_s).thinking_times
+    if options.suite is not None:
+        _evaluate_suite(options, thinking_s)
+        return
+    from trainers.evaluation import evaluate_on_clips  # noqa: PLC0415 - heavy
+
+    clips = _clips(options)
+    assert clips is not None  # one of the two is required
     metrics = evaluate_on_clips(
         options.policy, clips, options.seed, options.held_out, thinking_s=thinking_s, traces=options.traces
     )
@@ -106,13 +110,36 @@ def _evaluate(options: argparse.Namespace) -> None:
         print(_table(metrics))
 
 
+def _evaluate_suite(options: argparse.Namespace, thinking_s: "ThinkingTime") -> None:
+    from trainers.suite_run import open_suite, run_suite  # noqa: PLC0415 - heavy
+
+    suite = open_suite(options.suite, options.data, options.tier or "single")
+    if not suite.coverage.complete and not options.json:
+        print(suite.coverage, flush=True)
+    run = run_suite(options.policy, suite, options.seed, thinking_s=thinking_s)
+    if options.predictions is not None:
+        run.write_predictions(options.predictions)
+    print(json.dumps(run.to_json(), indent=2, allow_nan=False) if options.json else _table(run.metrics))
+
+
+def _score(options: argparse.Namespace) -> None:
+    if options.semantic not in (None, "chrf"):
+        _quiet_libraries()
+    from trainers.suite_run import score_file, scores_text, semantic_match  # noqa: PLC0415 - heavy
+
+    semantic = semantic_match(options.semantic)
+    numbers = score_file(options.predicted, options.data, options.mode, options.tier, semantic)
+    print(json.dumps(numbers, indent=2, allow_nan=False) if options.json else scores_text(numbers))
+
+
 def _table(metrics: "dict[str, Metric]") -> str:
-    lines = [f"{'metric':24s} {'value':>9s}   {'95 % interval':>19s}   {'count':>6s}"]
+    width = max(24, *map(len, metrics))
+    lines = [f"{'metric':{width}s} {'value':>9s}   {'95 % interval':>19s}   {'count':>6s}"]
     for name, m in metrics.items():
         if m.value is None:
-            lines.append(f"{name:24s} {'none':>9s}")
+            lines.append(f"{name:{width}s} {'none':>9s}")
         else:
-            lines.append(f"{name:24s} {m.value:9.3f}   {m.low:8.3f} to {m.high:7.3f}   {m.count:6d}")
+            lines.append(f"{name:{width}s} {m.value:9.3f}   {m.low:8.3f} to {m.high:7.3f}   {m.count:6d}")
     return "\n".join(lines)
 
 
@@ -237,6 +264,7 @@ COMMANDS: dict[str, Command] = {
     "compose": _compose,
     "evaluate": _evaluate,
     "reward": _reward,
+    "score": _score,
     "listen": _listen,
     "watch": _watch,
     "plan": _plan,

@@ -1,10 +1,12 @@
 """Judge policies: play scenarios through the vector environment, collect traces, compute metrics."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from envs.clip_library import ClipLibrary
 from envs.errors import PolicyError, did_you_mean
 from envs.metrics import Metric, evaluate_traces
 from envs.planning import deal
@@ -71,6 +73,45 @@ def play(
     return traces
 
 
+@dataclass(frozen=True)
+class Player:
+    """A policy that is judged, and what the environment has to know of it."""
+
+    policy: Policy
+    tokenizer: TextTokenizer
+    tokens_per_chunk: int
+
+
+def load_player(policy: str, num_slots: int, seed: int = 0, learned: ClipLibrary | None = None) -> Player:
+    """Return a baseline (all but the oracle) by its name, or the policy of a folder.
+
+    Args:
+        policy: The name or the folder.
+        num_slots: Streams at once.
+        seed: Of what a baseline draws.
+        learned: Recordings that the classifier learns from, beside built-in sounds.
+
+    Raises:
+        PolicyError: when it is neither a baseline nor a usable folder.
+    """
+    _check_player(policy)
+    if policy in JUDGED_BASELINES:
+        ids = ByteTokenizer()
+        classifier = train_classifier(learned, seed) if policy == "classifier" else None
+        baseline = make_baseline(policy, num_slots, ids, _BASELINE_TOKENS, seed, classifier=classifier)
+        return Player(baseline, ids, _BASELINE_TOKENS)
+    from policies.lalm_policy import LALMPolicy  # noqa: PLC0415 - torch is heavy, and baselines need none
+
+    loaded = LALMPolicy.from_pretrained(Path(policy), num_slots)
+    return Player(loaded, loaded.tokenizer, loaded.tokens_per_chunk)
+
+
+def _check_player(policy: str) -> None:
+    if policy not in JUDGED_BASELINES and not Path(policy).exists():
+        hint = did_you_mean(policy, JUDGED_BASELINES)
+        raise PolicyError(f"{policy}: no such policy folder, and no baseline that can be judged{hint}")
+
+
 def evaluate_on_clips(
     policy: str,
     clips: ClipFolder,
@@ -99,30 +140,18 @@ def evaluate_on_clips(
     """
     if traces is not None:
         check_trace_folder(traces)
-    if policy not in JUDGED_BASELINES and not Path(policy).exists():
-        hint = did_you_mean(policy, JUDGED_BASELINES)
-        raise PolicyError(f"{policy}: no such policy folder, and no baseline that can be judged{hint}")
+    _check_player(policy)
     learned, judged = (None, clips.read()) if held_out is None else clips.read().split(held_out, seed)
     scenarios = DealtScenarios(tuple(deal(judged, seed)), seed)
-    player: Policy
-    tokenizer: TextTokenizer = ByteTokenizer()
-    tokens = _BASELINE_TOKENS
-    if policy in JUDGED_BASELINES:
-        classifier = train_classifier(learned, seed) if policy == "classifier" else None
-        player = make_baseline(policy, num_slots, tokenizer, tokens, seed, classifier=classifier)
-    else:
-        from policies.lalm_policy import LALMPolicy  # noqa: PLC0415 - torch is heavy, and baselines need none
-
-        player = loaded = LALMPolicy.from_pretrained(Path(policy), num_slots)
-        tokenizer, tokens = loaded.tokenizer, loaded.tokens_per_chunk
+    player = load_player(policy, num_slots, seed, learned)
     wanted = range(len(scenarios))
     played = play(
-        player,
+        player.policy,
         scenarios,
         wanted,
         num_slots=num_slots,
-        tokenizer=tokenizer,
-        tokens_per_chunk=tokens,
+        tokenizer=player.tokenizer,
+        tokens_per_chunk=player.tokens_per_chunk,
         thinking_s=thinking_s,
     )
     if traces is not None:

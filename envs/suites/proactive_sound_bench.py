@@ -170,7 +170,7 @@ class ProactiveSoundBench:
 def _accuracy(streams: Sequence[Sequence[Verdict]], *kinds: Callable[[Verdict], bool]) -> Metric:
     """Return the accuracy over the recordings of a kind, or the mean over several kinds, with its interval."""
     chosen = [[[float(v.right) for v in stream if kind(v)] for stream in streams] for kind in kinds]
-    return share_metric(*((np.array([*map(sum, of)]), np.array([*map(len, of)], np.float64)) for of in chosen))
+    return share_metric(*(([*map(sum, of)], [*map(len, of)]) for of in chosen))
 
 
 def _is_any(_: Verdict) -> bool:

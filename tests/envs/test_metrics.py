@@ -6,7 +6,7 @@ import pytest
 from beeps import REPLIES, cue, event
 
 from envs.errors import ScenarioError
-from envs.metrics import Metric, compare_traces, evaluate_traces
+from envs.metrics import Metric, compare_traces, evaluate_traces, percentile_metric, share_metric
 from envs.trace import Reply, StepRecord, Trace
 
 
@@ -128,3 +128,22 @@ def test_a_comparison_is_paired_over_the_streams():
 def test_traces_of_other_streams_are_not_compared():
     with pytest.raises(ScenarioError, match="different scenarios"):
         compare_traces([trace(seed=1)], [trace(seed=2)])
+
+
+def test_a_share_is_of_sums_and_several_are_averaged():
+    first, second = ([1, 1, 0], [1, 3, 0]), ([0, 0, 2], [0, 1, 3])
+    one = share_metric(first)
+    assert (one.value, one.count) == (2 / 4, 4)
+    assert 1 / 3 <= one.low <= one.value <= one.high <= 1.0
+    both = share_metric(first, second)
+    assert (both.value, both.count) == ((2 / 4 + 2 / 4) / 2, 8)
+    nothing = ([0, 0, 0], [0, 0, 0])
+    assert share_metric(first, nothing) == one
+    assert share_metric(nothing) == Metric(None, 0, None, None)
+
+
+def test_a_percentile_is_of_the_values_of_all_episodes():
+    median = percentile_metric([[1.0], [], [2.0, 6.0]], 50)
+    assert (median.value, median.count) == (2.0, 3)
+    assert 1.0 <= median.low <= median.high <= 6.0
+    assert percentile_metric([[], []], 50) == Metric(None, 0, None, None)
