@@ -54,7 +54,7 @@ class Suite(Protocol):
 
     @property
     def seeds(self) -> Sequence[int]:
-        """Of the items that are there, in the release's order."""
+        """Of the items that are there, in order."""
 
     @property
     def coverage(self) -> Coverage:
@@ -68,7 +68,7 @@ class Suite(Protocol):
         """
 
     def predictions(self, traces: Sequence[Trace]) -> list[dict[str, Any]]:
-        """Return what was played as lines of the release's own prediction file, in the release's order."""
+        """Return what was played as lines of the release's own prediction file, in the order of the seeds."""
 
     def score(self, traces: Sequence[Trace]) -> dict[str, Metric]:
         """Return every number of the benchmark over what was played."""

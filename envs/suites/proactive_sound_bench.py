@@ -138,10 +138,7 @@ class ProactiveSoundBench:
             [score_predictions(self.streams[trace.seed], predictions, mode).counted for trace in traces]
             for mode in MODES
         )
-        latencies = [
-            [v.latency_s for v in stream if _is_respond(v) and v.decision_right and v.latency_s is not None]
-            for stream in strict
-        ]
+        latencies = [[v.latency_s for v in stream if _is_respond(v) and v.latency_s is not None] for stream in strict]
         heard = [item for trace in traces for item in self.streams[trace.seed]]
         groups = sorted({item.domain for item in heard} | {item.sub_domain for item in heard})
         return {

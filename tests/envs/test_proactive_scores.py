@@ -74,6 +74,7 @@ FILES = {
     "repeated, the last one wrong": (right() + line("r1", raw("IGNORE")), (5, 6), 5),
     "repeated, the last one undecided": (right() + line("r1", "?"), (5, 5), 5),
     "repeated with another reply": (right() + line("r1", raw("RESPOND", "Look.")), (6, 6), 5),
+    "repeated, the first one no text": (line("r1", 7) + "\n" + right(), (6, 6), 5),
     "unknown ids": (right() + line("zz", raw("RESPOND")) + "\n" + line("R1", raw("IGNORE")), (6, 6), 6),
     "no id": (without("r1") + json.dumps({"_raw_reply": raw("RESPOND")}), (5, 5), 5),
     "null id": (right() + line(None, raw("RESPOND")), (6, 6), 6),

@@ -80,15 +80,19 @@ def test_a_reply_anywhere_in_the_window_is_a_response(bench: Path) -> None:
     found = decisions(
         suite,
         trace_of(r1, (0.4, "Early.")),
-        trace_of(r2, (r2.duration_s, "Late."), (r2.duration_s, "Later.")),
+        trace_of(r2, (2.0, "Late."), (r2.duration_s, "Later.")),
         trace_of(r3, (2.4, "")),
         trace_of(i1),
     )
     assert found == {"r1": responded("Early."), "r2": responded("Late. Later."), "r3": responded(""), "i1": IGNORED}
-    latencies = {
-        line["id"]: line.get("latency_s") for line in suite.predictions([trace_of(r1, (0.4, "")), trace_of(i1)])
-    }
-    assert latencies == {"r1": pytest.approx(-0.6), "i1": None}
+
+
+def test_a_latency_is_from_the_sounds_end_to_the_first_reply(bench: Path) -> None:
+    suite = ProactiveSoundBench.read(bench)
+    r1, r2, i1 = (suite.scenario(seed) for seed in (0, 1, 3))
+    early, late, none = suite.predictions([trace_of(r1, (0.4, "")), trace_of(r2, (2.0, ""), (4.0, "")), trace_of(i1)])
+    assert (early["latency_s"], late["latency_s"]) == (pytest.approx(0.4 - 1.0), pytest.approx(2.0 - 0.4))
+    assert "latency_s" not in none
 
 
 def test_of_several_each_reply_belongs_to_the_sound_that_was_heard(bench: Path) -> None:
