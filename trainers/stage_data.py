@@ -12,6 +12,7 @@ from envs.errors import ConfigError, ManifestError, ScenarioError
 from envs.foley import Foley
 from envs.proactive import ProactiveScenarios
 from envs.scenario import Scenario
+from envs.scenario_mix import ScenarioMix
 from envs.sources import ClipSource, Mixture
 from envs.stream_env import Scenarios, default_scenarios
 from envs.workers import compose_all
@@ -52,25 +53,12 @@ class StageData:
 
 
 @dataclass(frozen=True)
-class _Job:
+class Job:
     """One stream to compose."""
 
     part: int
     held_out: bool
     seed: int
-
-
-@dataclass(frozen=True)
-class _Mix:
-    """The streams of all parts, numbered through; sent to the workers once."""
-
-    train: Sequence[Scenarios]
-    held_out: Sequence[Scenarios]
-    jobs: Sequence[_Job]
-
-    def __call__(self, number: int) -> Scenario:
-        job = self.jobs[number]
-        return (self.held_out if job.held_out else self.train)[job.part](job.seed)
 
 
 def compose_stage(
@@ -84,10 +72,10 @@ def compose_stage(
         ScenarioError: when the streams have no room for a single sound.
         ManifestError, AudioError, SpeechError: when a corpus or speech cannot be used.
     """
-    mix, data, cues = _mix(config, sounds, seed), StageData(), 0
-    streams = compose_all(mix, range(len(mix.jobs)), workers)
+    (mix, jobs), data, cues = mix_of(config, sounds, seed), StageData(), 0
+    streams = compose_all(mix, range(len(mix)), workers)
     with one_thread():
-        for job, scenario in tqdm(zip(mix.jobs, streams, strict=True), total=len(mix.jobs), unit="stream"):
+        for job, scenario in tqdm(zip(jobs, streams, strict=True), total=len(jobs), unit="stream"):
             stream, part = maker.stream(scenario), config.data[job.part]
             samples = [stream] if config.learns_from == "streams" else maker.sounds(scenario, stream)
             _check_size(name, config, part, scenario, samples)
@@ -128,18 +116,20 @@ def shares(weights: Sequence[float], count: int) -> list[int]:
     return whole
 
 
-def _mix(config: StageConfig, sounds: Sounds, seed: int) -> _Mix:
+def mix_of(config: StageConfig, sounds: Sounds, seed: int) -> tuple[ScenarioMix, list[Job]]:
+    """Return the streams of a stage, and what each is of and for."""
     counts = shares([part.weight for part in config.data], config.streams)
     train = [_scenarios(part, sounds.train) for part in config.data]
     held_out = [_scenarios(part, sounds.held_out) for part in config.data]
-    jobs = list[_Job]()
+    jobs = list[Job]()
     first = 0
     for index, (scenarios, count) in enumerate(zip(train, counts, strict=True)):
         wanted = range(first, first + count)
         first += count
         taken, held = _seeds(scenarios, wanted, config.validation_streams, seed)
-        jobs += [_Job(index, False, one) for one in taken] + [_Job(index, True, one) for one in held]
-    return _Mix(train, held_out, jobs)
+        jobs += [Job(index, False, one) for one in taken] + [Job(index, True, one) for one in held]
+    picks = [(job.part + len(train) * job.held_out, job.seed) for job in jobs]
+    return ScenarioMix((*train, *held_out), picks), jobs
 
 
 def _seeds(scenarios: Scenarios, wanted: range, held_out: int, seed: int) -> tuple[Sequence[int], Sequence[int]]:

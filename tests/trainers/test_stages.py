@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import runpy
 import subprocess
 import sys
@@ -32,7 +33,7 @@ from trainers.run import one_thread
 from trainers.samples import SampleMaker
 from trainers.scenes import TRAIN_SEEDS, VALIDATION_SEEDS, seeds
 from trainers.stage_config import DataPart, FollowingConfig, FormatConfig, StreamingConfig, SupervisedRunConfig
-from trainers.stage_data import Sounds, _mix, compose_stage, shares
+from trainers.stage_data import Sounds, compose_stage, mix_of, shares
 from trainers.stage_trainer import Place, fit_stage, free_modules
 from trainers.supervised import DualLoss
 from trainers.validation import measure
@@ -181,6 +182,16 @@ def test_recordings_are_part_of_a_run(tmp_path: Path, capsys: Captured) -> None:
     assert "of another run: its recordings were" in refused(asked, capsys)
 
 
+def test_workers_compose_without_torch(tmp_path: Path) -> None:
+    """What they are handed is unpickled in each of them, and seconds of imports are theirs to wait for."""
+    mix, _ = mix_of(replace(FollowingConfig(), streams=2, validation_streams=1), Sounds(), 0)
+    (tmp_path / "mix").write_bytes(pickle.dumps(mix))
+    code = "import pickle, sys; pickle.load(open(sys.argv[1], 'rb')); print('torch' in sys.modules)"
+    asked = [sys.executable, "-c", code, str(tmp_path / "mix")]
+    done = subprocess.run(asked, capture_output=True, text=True, check=True, cwd=CONFIGS.parent)
+    assert done.stdout.strip() == "False"
+
+
 def test_an_unknown_kind_is_refused(tmp_path: Path, capsys: Captured) -> None:
     for text, said in (
         ("kind: supervized\nstages: [format]\n", "kind is 'supervized', expected one of supervised"),
@@ -225,9 +236,9 @@ def test_what_is_held_out_is_never_trained_on(tmp_path: Path) -> None:
     write_corpus(tmp_path / "corpus", CorpusSpec("Proactive", hours=0.02, streams_per_shard=2))
     corpus = Corpus(tmp_path / "corpus")
     data = (DataPart(ability="Proactive"), DataPart(corpus=str(tmp_path / "corpus")))
-    mix = _mix(replace(StreamingConfig(), data=data, streams=20, validation_streams=3), Sounds(), 1)
+    mix, jobs = mix_of(replace(StreamingConfig(), data=data, streams=20, validation_streams=3), Sounds(), 1)
     by_kind = {
-        (part, held): [job.seed for job in mix.jobs if (job.part, job.held_out) == (part, held)]
+        (part, held): [job.seed for job in jobs if (job.part, job.held_out) == (part, held)]
         for part in (0, 1)
         for held in (False, True)
     }
@@ -236,12 +247,12 @@ def test_what_is_held_out_is_never_trained_on(tmp_path: Path) -> None:
     assert by_kind[1, True] == [len(corpus) - 1]
     assert set(by_kind[1, False]) == set(range(len(corpus) - 1))
     assert len(by_kind[1, False]) == 10
-    heard = mix(len(mix.jobs) - 1)
+    heard = mix(len(mix) - 1)
     assert heard.seed == corpus[len(corpus) - 1].seed
     write_corpus(tmp_path / "short", CorpusSpec("Proactive", hours=0.001))
     short = replace(StreamingConfig(), data=(DataPart(corpus=str(tmp_path / "short")),))
     with pytest.raises(ManifestError, match="one stream, expected at least 2"):
-        _mix(short, Sounds(), 0)
+        mix_of(short, Sounds(), 0)
 
 
 def test_stage_four_reviews_history_and_keeps_silent() -> None:
