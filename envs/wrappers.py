@@ -13,16 +13,15 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from envs.episode import RESPOND, TOKENS, WAIT
 from envs.errors import ScenarioError
 from envs.log_mel import CHUNK_FRAMES, CONTEXT_SAMPLES, N_MELS, LogMel, log_mel
+from envs.reference_reply import CANNED_REPLY, ReferenceReply
 from envs.scenario import Audio
 from envs.stream_env import StreamingAudioEnv
 from envs.trace_files import write_trace
 
 Observation = dict[str, Any]
 Action = dict[str, Any]
-CANNED_REPLY = "I heard something. Please check."
 
 
 def stream_of(env: gym.Env[Any, Any]) -> StreamingAudioEnv:
@@ -55,30 +54,13 @@ class DiscreteDecision(gym.ActionWrapper[Any, Any, Action]):
     def __init__(self, env: gym.Env[Any, Action], canned: str = CANNED_REPLY) -> None:
         super().__init__(env)
         self.action_space: gym.Space[Any] = spaces.Discrete(2)
-        self.canned = canned
         self._stream = stream_of(env)
-        self._to_say: list[int] = []
+        self._reply = ReferenceReply(self._stream.tokens_per_chunk, canned)
 
     def action(self, action: int) -> Action:
         """Return the stream environment's action."""
-        episode, kind = self._stream.episode, WAIT
-        if episode.speaking:
-            kind = TOKENS
-        elif action == 1:
-            kind = RESPOND
-            cue = episode.answerable
-            tokenizer = episode.tokenizer
-            self._to_say = [*tokenizer.encode(cue.replies[0] if cue else self.canned), tokenizer.end_id]
-        return {"kind": np.int64(kind), "tokens": self._padding() if kind == WAIT else self._next_tokens()}
-
-    def _next_tokens(self) -> np.ndarray[Any, np.dtype[np.int64]]:
-        tokens = self._padding()
-        now, self._to_say = self._to_say[: len(tokens)], self._to_say[len(tokens) :]
-        tokens[: len(now)] = now
-        return tokens
-
-    def _padding(self) -> np.ndarray[Any, np.dtype[np.int64]]:
-        return np.full(self._stream.tokens_per_chunk, self._stream.tokenizer.vocab_size, np.int64)
+        kind, tokens = self._reply.action(self._stream.episode, bool(action == 1))
+        return {"kind": np.int64(kind), "tokens": tokens}
 
 
 class LogMelObservation(gym.ObservationWrapper[LogMel, Any, Observation]):

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.errors import PolicyError, did_you_mean
+from envs.reference_reply import CANNED_REPLY
 from envs.scenario import Scenario
 from envs.tokenizer import TextTokenizer
-from envs.wrappers import CANNED_REPLY
 from policies.base import Policy
 from policies.canned_reply import CannedReplyPolicy
 from policies.classifier_policy import SoundClassifierPolicy

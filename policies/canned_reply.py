@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.episode import RESPOND, TOKENS, WAIT
+from envs.reference_reply import CANNED_REPLY
 from envs.tokenizer import TextTokenizer
-from envs.wrappers import CANNED_REPLY
 from policies.base import Actions, Observations
 
 NO_REPLY = -1

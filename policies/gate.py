@@ -6,6 +6,7 @@ features extractor would encode every chunk again for each observation that hold
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +26,16 @@ from policies.checkpoint_tensors import check_tensors
 from policies.configuration_lalm import LALMConfig
 from policies.features import FeatureStream
 from policies.frozen_encoder import FrozenEncoder
+from policies.log_mel_encoder import LogMelEncoder
 
 CHUNKS = 8  # 3.2 s
 FORMAT_VERSION = 1
+ChunkEncoder = FrozenEncoder | LogMelEncoder
 Seen = dict[str, NDArray[Any]]
-_DECISION = spaces.Discrete(2)
+DECISION = spaces.Discrete(2)  # wait, respond
 
 
-def gate_space(encoder: FrozenEncoder, chunks: int) -> spaces.Dict:
+def gate_space(encoder: ChunkEncoder, chunks: int) -> spaces.Dict:
     """Return the space of what a gate sees of one stream.
 
     - `embeddings`: float32 [chunks * embedding_size], oldest chunk first, flat as Stable-Baselines3 wants it.
@@ -65,7 +68,7 @@ class GateMemory:
         num_slots: Streams at once, B.
     """
 
-    def __init__(self, encoder: FrozenEncoder, chunks: int, num_slots: int) -> None:
+    def __init__(self, encoder: ChunkEncoder, chunks: int, num_slots: int) -> None:
         self.encoder = encoder
         self.streams = [FeatureStream(encoder.features.context_samples) for _ in range(num_slots)]
         self.embeddings = np.zeros((num_slots, chunks, encoder.embedding_size), np.float32)
@@ -99,6 +102,21 @@ class GateMemory:
         flat = self.embeddings.reshape(len(audio), -1)
         return {"embeddings": flat, "spoke": self.spoke, "speaking": np.asarray(speaking, np.int64)}
 
+    def state(self) -> Seen:
+        """Return all that is remembered of the streams, for `restore`: arrays [B, ...]."""
+        return {
+            "embeddings": self.embeddings,
+            "spoke": self.spoke,
+            "overlap": np.stack([stream.overlap for stream in self.streams]),
+            "maximum": np.array([stream.maximum for stream in self.streams]),
+        }
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Go on from where `state` was taken."""
+        self.embeddings, self.spoke = state["embeddings"], state["spoke"]
+        for stream, overlap, maximum in zip(self.streams, state["overlap"], state["maximum"], strict=True):
+            stream.overlap, stream.maximum = overlap, float(maximum)
+
 
 class GateObservation(gym.Wrapper[dict[str, Any], Any, dict[str, Any], Any]):
     """Lets the agent observe embeddings in place of samples; see `gate_space`.
@@ -112,9 +130,9 @@ class GateObservation(gym.Wrapper[dict[str, Any], Any, dict[str, Any], Any]):
         PolicyError: when the environment's actions are not wait and respond.
     """
 
-    def __init__(self, env: gym.Env[dict[str, Any], Any], encoder: FrozenEncoder, chunks: int = CHUNKS) -> None:
+    def __init__(self, env: gym.Env[dict[str, Any], Any], encoder: ChunkEncoder, chunks: int = CHUNKS) -> None:
         super().__init__(env)
-        if env.action_space != _DECISION:
+        if env.action_space != DECISION:
             raise PolicyError(f"a gate decides Discrete(2), not {env.action_space}; wrap it in DiscreteDecision first")
         self.observation_space = gate_space(encoder, chunks)
         self.memory = GateMemory(encoder, chunks, 1)
@@ -173,14 +191,14 @@ class Gate:
         PolicyError: when the policy is another one.
     """
 
-    def __init__(self, policy: BasePolicy, encoder: FrozenEncoder) -> None:
+    def __init__(self, policy: BasePolicy, encoder: ChunkEncoder) -> None:
         if not (isinstance(policy, ActorCriticPolicy) and isinstance(policy.features_extractor, GateExtractor)):
             raise PolicyError(
                 "a gate is the policy of PPO or A2C with features_extractor_class=GateExtractor, not"
                 f" {type(policy).__name__} with {policy.features_extractor_class.__name__}"
             )
         self.policy, self.encoder, self.chunks = policy, encoder, policy.features_extractor.chunks
-        if policy.observation_space != gate_space(encoder, self.chunks) or policy.action_space != _DECISION:
+        if policy.observation_space != gate_space(encoder, self.chunks) or policy.action_space != DECISION:
             raise PolicyError(
                 f"the gate decides {policy.action_space} over {policy.observation_space}, and the encoder gives"
                 f" {encoder.embedding_size} numbers a chunk"
@@ -212,7 +230,7 @@ class Gate:
                 "share_features_extractor": self.policy.share_features_extractor,
                 "features_extractor_kwargs": self.policy.features_extractor_kwargs,
             },
-            "lalm": self.encoder.config.to_dict(),
+            "lalm": self.encoder.config and self.encoder.config.to_dict(),
         }
         try:
             text = json.dumps(about, indent=2)
@@ -247,18 +265,19 @@ class Gate:
         return cls(policy, encoder)
 
 
-def _of_random_weights(about: dict[str, Any]) -> tuple[MultiInputActorCriticPolicy, FrozenEncoder]:
+def _of_random_weights(about: dict[str, Any]) -> tuple[MultiInputActorCriticPolicy, ChunkEncoder]:
     """Return the parts of a gate that `gate.json` describes."""
-    encoder = FrozenEncoder.of_random_weights(LALMConfig.from_dict(about["lalm"]))
+    lalm = about["lalm"]
+    encoder = LogMelEncoder() if lalm is None else FrozenEncoder.of_random_weights(LALMConfig.from_dict(lalm))
     shape = {**about["policy"], "activation_fn": getattr(nn, about["policy"]["activation_fn"])}
     space = gate_space(encoder, int(about["chunks"]))
     policy = MultiInputActorCriticPolicy(
-        space, _DECISION, lambda _: 0.0, features_extractor_class=GateExtractor, **shape
+        space, DECISION, lambda _: 0.0, features_extractor_class=GateExtractor, **shape
     )
     return policy, encoder
 
 
-def _weights(policy: ActorCriticPolicy, encoder: FrozenEncoder) -> dict[str, Tensor]:
+def _weights(policy: ActorCriticPolicy, encoder: ChunkEncoder) -> dict[str, Tensor]:
     """Return what a gate file holds, by name; an extractor that actor and critic share is in it once."""
     held = {f"policy.{name}": parameter.detach() for name, parameter in policy.named_parameters()}
     held |= {f"encoder.{name}": tensor for name, tensor in encoder.state_dict().items()}

@@ -4,8 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.episode import WAIT
+from envs.reference_reply import CANNED_REPLY
 from envs.tokenizer import TextTokenizer
-from envs.wrappers import CANNED_REPLY
 from policies.base import Actions, Observations
 from policies.canned_reply import CannedReplyPolicy
 from policies.gate import Gate, GateMemory

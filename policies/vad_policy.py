@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from envs.clock import CHUNK_SAMPLES, SAMPLE_RATE
 from envs.errors import PolicyError
+from envs.reference_reply import CANNED_REPLY
 from envs.tokenizer import TextTokenizer
-from envs.wrappers import CANNED_REPLY
 from policies.canned_reply import CannedReplyPolicy
 
 if TYPE_CHECKING:

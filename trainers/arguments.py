@@ -85,7 +85,7 @@ def _evaluate(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--policy",
         required=True,
-        help="a policy folder, or a baseline: silent, always, random, energy, vad, classifier (trained first)",
+        help="a policy or gate folder, or a baseline: silent, always, random, energy, vad, classifier (trained first)",
     )
     _add_clips(command, "a folder of recordings")
     command.add_argument("--suite", choices=SUITES, help="a published benchmark in place of --clips")

@@ -12,22 +12,20 @@ BYTES_AND_SPECIAL_TOKENS = 266  # the least vocabulary of a byte-level tokenizer
 
 
 @dataclass(frozen=True)
-class ScenesConfig:
-    """Which streams are composed.
+class StreamsConfig:
+    """Which streams are trained on and judged by.
 
     Attributes:
-        train_count: Streams for supervised training.
         real_share: Share of the training draws that take recordings, where clips are given.
         respond_share: Share of foreground sounds that deserve a reply.
         min_chunks: Least length of a stream, in chunks of 0.4 s.
         max_chunks: Greatest length.
-        validation_count: Streams on which the decision threshold is found.
+        validation_count: Streams that are judged on in the course of the run.
         held_out_count: Streams for the final evaluation.
         held_out_clips: Part of the recordings held out, whole recordings and speakers at a time.
         workers: Processes that compose streams.
     """
 
-    train_count: PositiveInt = 1800
     real_share: Share = 0.6
     respond_share: Share = 0.4
     min_chunks: PositiveInt = 40
@@ -40,6 +38,17 @@ class ScenesConfig:
     def __post_init__(self) -> None:
         if self.min_chunks > self.max_chunks:
             raise ValueError(f"min_chunks is {self.min_chunks}, expected at most max_chunks, {self.max_chunks}")
+
+
+@dataclass(frozen=True)
+class ScenesConfig(StreamsConfig):
+    """Which streams are composed, those of supervised training included.
+
+    Attributes:
+        train_count: Streams for supervised training.
+    """
+
+    train_count: PositiveInt = 1800
 
 
 @dataclass(frozen=True)

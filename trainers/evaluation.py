@@ -24,6 +24,7 @@ from trainers.classifier import train_classifier
 from trainers.clips import ClipFolder
 
 JUDGED_BASELINES = tuple(name for name in BASELINES if name != "oracle")  # which is told the scenarios it is judged on
+GATE_FILE = "gate.json"  # by which a gate's folder is known
 _BASELINE_TOKENS = 16  # bytes a chunk: the environment's default
 Progress = Callable[[int], object]  # told how many episodes have been finished
 
@@ -100,6 +101,12 @@ def load_player(policy: str, num_slots: int, seed: int = 0, learned: ClipLibrary
         classifier = train_classifier(learned, seed) if policy == "classifier" else None
         baseline = make_baseline(policy, num_slots, ids, _BASELINE_TOKENS, seed, classifier=classifier)
         return Player(baseline, ids, _BASELINE_TOKENS)
+    if (Path(policy) / GATE_FILE).exists():
+        from policies.gate import Gate  # noqa: PLC0415 - torch is heavy, and baselines need none
+        from policies.gate_policy import GatePolicy  # noqa: PLC0415 - likewise
+
+        ids = ByteTokenizer()
+        return Player(GatePolicy(Gate.load(policy), num_slots, ids, _BASELINE_TOKENS), ids, _BASELINE_TOKENS)
     from policies.lalm_policy import LALMPolicy  # noqa: PLC0415 - torch is heavy, and baselines need none
 
     loaded = LALMPolicy.from_pretrained(Path(policy), num_slots)
@@ -124,7 +131,7 @@ def evaluate_on_clips(
     """Judge a policy on proactive streams made of the recordings of a clip folder.
 
     Args:
-        policy: A baseline's name (all but the oracle), or a policy folder.
+        policy: A baseline's name (all but the oracle), a policy folder, or a gate's folder.
         clips: The recordings.
         seed: Of the streams, and of what is held out.
         held_out: Judge only on this share of the recordings, as `soundflow quickstart` of the same seed does; the

@@ -38,9 +38,17 @@ def _ppo() -> Kind:
     return Kind(PPORunConfig, run_ppo)
 
 
+def _gate() -> Kind:
+    from trainers.gate_config import GateConfig  # noqa: PLC0415 - heavy
+    from trainers.gate_training import run_gate  # noqa: PLC0415 - heavy
+
+    return Kind(GateConfig, run_gate)
+
+
 KINDS: dict[str, Callable[[], Kind]] = {
     "supervised": _supervised,
     "ppo": _ppo,
+    "gate": _gate,
 }
 
 

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -42,7 +43,7 @@ def test_packaged_configurations_load(path: Path) -> None:
 
 
 def test_there_are_packaged_configurations() -> None:
-    wanted = {"quickstart", "smoke", "stage1", "stage2", "stage3", "stage4", "four_stages", "ppo", "grpo"}
+    wanted = {"quickstart", "smoke", "stage1", "stage2", "stage3", "stage4", "four_stages", "ppo", "grpo", "gate"}
     assert wanted <= {path.stem for path in CONFIGS.glob("*.yaml")}
 
 
