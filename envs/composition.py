@@ -10,7 +10,7 @@ import numpy as np
 
 from envs.clock import CHUNK_S, CHUNK_SAMPLES, SAMPLE_RATE, due_chunk, samples
 from envs.errors import ScenarioError
-from envs.noise import add_noise, make_loop
+from envs.noise import SNR_DB, add_noise, make_loop
 from envs.planning import TAIL_S, ScenePlan, heard_s
 from envs.scenario import Answer, Audio, Clip, Cue, Event, Role, Scenario, TimelineEntry
 
@@ -21,8 +21,10 @@ BACKGROUND_DB, AMBIENT_DB = -6.0, -12.0
 LOUDER_DB = 3.0  # how far a clip may stand above or below the level of its stream
 
 
-def compose(plan: ScenePlan, seed: int, ability: str = "Proactive") -> Scenario:
+def compose(plan: ScenePlan, seed: int, ability: str = "Proactive", snr_db: tuple[float, float] = SNR_DB) -> Scenario:
     """Render a plan as a stream of `plan.num_chunks` chunks; everything that is drawn follows from `seed`.
+
+    `snr_db` is the least and greatest distance of the foreground's level to the noise's.
 
     Raises:
         ScenarioError: when the foreground does not fit into the stream.
@@ -33,7 +35,7 @@ def compose(plan: ScenePlan, seed: int, ability: str = "Proactive") -> Scenario:
     mix = np.zeros(total, np.float32)
     foreground = _lay_foreground(plan, rng, level, mix)
     beds = _lay_beds(plan, rng, level, mix) + _lay_whole_scene(plan, rng, level, mix)
-    add_noise(rng, level, mix)
+    add_noise(rng, level, mix, snr_db)
     peak = max(float(mix.max()), -float(mix.min()))
     if peak > 1.0:
         mix /= peak

@@ -44,12 +44,12 @@ class Loop:
             piece += scaled[: len(piece)]
 
 
-def add_noise(rng: np.random.Generator, level: float, mix: Audio) -> None:
-    """Add two noise tracks to a stream, float32 [n]: event-like at SNR ~ U(5, 20) dB, ambient 5 dB quieter.
+def add_noise(rng: np.random.Generator, level: float, mix: Audio, snr_db: tuple[float, float] = SNR_DB) -> None:
+    """Add two noise tracks to a stream, float32 [n]: event-like at SNR ~ U(*snr_db) dB, ambient 5 dB quieter.
 
     `level` is the RMS of the foreground.
     """
-    gain = level * 10 ** (-rng.uniform(*SNR_DB) / 20)
+    gain = level * 10 ** (-rng.uniform(*snr_db) / 20)
     for depth, rms in ((_BURSTS, gain), (_STEADY, gain * 10 ** (AMBIENT_NOISE_DB / 20))):
         loop = _loop(int(rng.integers(_LOOPS)), depth)
         start = int(rng.integers(len(loop.audio)))

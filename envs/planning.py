@@ -12,6 +12,7 @@ from envs.scenario import SPEECH, Clip, Decision
 from envs.sources import ClipSource
 
 RESPOND_SHARE = 0.4  # of the foreground sounds
+BACKGROUND = (0, 2)  # sounds that lie under the foreground
 SILENT_SCENES = 0.15  # share of scenes in which nothing deserves a reply
 LONGEST_CLIP_S = 5.0
 TAIL_S = 2.4  # room for the last deadline
@@ -47,8 +48,9 @@ def plan_scene(
     *,
     respond_share: float = RESPOND_SHARE,
     chunks: tuple[int, int] = (40, 60),
+    background: tuple[int, int] = BACKGROUND,
 ) -> ScenePlan:
-    """Plan one scene of `chunks` (least, most) chunks.
+    """Plan one scene of `chunks` (least, most) chunks, with `background` (least, most) sounds under its foreground.
 
     Raises:
         ScenarioError: when the source holds no IGNORE clip.
@@ -67,7 +69,7 @@ def plan_scene(
             room_s -= clip.seconds + MEAN_GAP_S
         else:
             misfits.append(clip)
-    return _with_beds(source, foreground, num_chunks, rng, misfits)
+    return _with_beds(source, foreground, num_chunks, rng, misfits, background)
 
 
 def fits_scene(clip: Clip, before: list[Clip]) -> bool:
@@ -87,12 +89,13 @@ def _with_beds(
     num_chunks: int,
     rng: np.random.Generator,
     spare: Sequence[Clip] = (),
+    background: tuple[int, int] = BACKGROUND,
 ) -> ScenePlan:
-    """Choose what lies under a foreground: up to two background clips, one or two ambient ones.
+    """Choose what lies under a foreground: `background` (least, most) background clips, one or two ambient ones.
 
     `spare` clips that deserve silence are used first: they were drawn by the same odds, and to draw is to synthesise.
     """
-    num_background, num_ambient = int(rng.integers(0, 3)), int(rng.integers(1, 3))
+    num_background, num_ambient = int(rng.integers(background[0], background[1] + 1)), int(rng.integers(1, 3))
     heard = {clip.recording for clip in foreground if clip.recording}
     beds = [clip for clip in spare if clip.decision == "IGNORE" and clip.recording not in heard]
     beds = beds[: num_background + num_ambient]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import yaml
 from pydantic import ConfigDict, ValidationError, create_model
@@ -174,6 +174,8 @@ def _describe(cls: type, parts: list[str], fault: Any) -> str:
     key = ".".join(parts)
     if fault["type"] == "unexpected_keyword_argument":
         return f"unknown key {key!r}{_nearest(cls, parts)}"
+    if fault["type"] == "missing":
+        return f"{key} is missing"
     if fault["type"] == "value_error":  # raised by a dataclass about several of its fields
         return f"{key}: {fault['ctx']['error']}" if key else str(fault["ctx"]["error"])
     expected = (
@@ -188,19 +190,22 @@ def _nearest(cls: type, parts: list[str]) -> str:
     """Suggest a key for an unknown one: the same name in another section, or the nearest name in its own."""
     known = list(_dotted_keys(cls))
     *section, name = parts
-    siblings = [key.split(".")[-1] for key in known if key.split(".")[:-1] == section]
+    items = ["0" if part.isdecimal() else part for part in section]  # all items of a list have the keys of its first
+    siblings = [key.split(".")[-1] for key in known if key.split(".")[:-1] == items]
     close = [".".join((*section, near)) for near in get_close_matches(name, siblings, n=1)]
     suggested = [key for key in known if key.split(".")[-1] == name] or close
     return f"; did you mean {' or '.join(map(repr, suggested))}?" if suggested else did_you_mean(name, siblings)
 
 
 def _dotted_keys(cls: type, prefix: str = "") -> Iterator[str]:
-    """Yield every key of a dataclass and of those it holds."""
+    """Yield every key of a dataclass and of those it holds; of a tuple of them, the keys of its first item."""
     hints = get_type_hints(cls)
     for field in fields(cls):
         yield prefix + field.name
-        if is_dataclass(hints[field.name]):
-            yield from _dotted_keys(hints[field.name], f"{prefix}{field.name}.")
+        hint, key = hints[field.name], prefix + field.name
+        for held, section in ((hint, f"{key}."), *((item, f"{key}.0.") for item in get_args(hint)[:1])):
+            if isinstance(held, type) and is_dataclass(held):
+                yield from _dotted_keys(held, section)
 
 
 def _shown(value: Any) -> str:

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
+from envs.curriculum import Stage
 from trainers.config import Seed, Share, StreamsConfig
 
 
@@ -70,6 +71,8 @@ class GateConfig:
         chunks: How many of the last chunks it sees.
         ppo: How it learns.
         scenes: The streams.
+        curriculum: How they grow harder in the course of the run, by share of its steps; it is judged on streams
+            without one.
         reward: Named components.
         evaluate_every: Rollouts from one judgement on validation streams to the next.
         checkpoint_every: Rollouts from one checkpoint to the next.
@@ -83,6 +86,7 @@ class GateConfig:
     chunks: PositiveInt = 8
     ppo: GatePPOConfig = field(default_factory=GatePPOConfig)
     scenes: StreamsConfig = field(default_factory=StreamsConfig)
+    curriculum: tuple[Stage, ...] = ()
     reward: list[dict[str, Any]] = field(default_factory=list)
     evaluate_every: PositiveInt = 10
     checkpoint_every: PositiveInt = 10

@@ -14,6 +14,7 @@ from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from envs.curriculum import Curriculum
 from envs.errors import ConfigError
 from envs.files import write_text
 from envs.metrics import Metric, evaluate_traces
@@ -47,7 +48,8 @@ def run_gate(config: GateConfig, out: Path, clips: ClipFolder | None = None) -> 
     bit for bit that of a run that was not. What another run left there is kept in `earlier-N/`.
 
     Raises:
-        ConfigError: when `out` cannot be a folder, the device is none, or the reward fails; nothing is written then.
+        ConfigError: when `out` cannot be a folder, the device is none, the reward fails, or the curriculum has a fault;
+            nothing is written then.
         ManifestError: when `clips` cannot be used; nothing is written then.
         PolicyError: when the encoder's folder is no policy, or a checkpoint does not fit.
         OSError: when a result cannot be written; it is not left half-written.
@@ -56,6 +58,7 @@ def run_gate(config: GateConfig, out: Path, clips: ClipFolder | None = None) -> 
     encoder = _encoder(config)
     streams = ScenesConfig(**asdict(config.scenes))
     run = prepare(QuickstartConfig(seed=config.seed, scenes=streams, reward=config.reward), out, clips)
+    curriculum = Curriculum(run.scenarios(), config.curriculum)
     compose_suites(run)
     asked = yaml.safe_dump(json.loads(json.dumps(asdict(config))), sort_keys=False)
     killed = (out / CHECKPOINT).is_file() and (out / CONFIG).read_text(encoding="utf-8") == asked
@@ -64,7 +67,7 @@ def run_gate(config: GateConfig, out: Path, clips: ClipFolder | None = None) -> 
         if (earlier := set_earlier_aside(out)) is not None:
             print(f"an earlier run in {out} is kept as {earlier}", flush=True)
         write_text(out / CONFIG, asked)
-    env = _environment(config, run, encoder)
+    env = _environment(config, run.reward, curriculum, encoder)
     model = _learner(config, env)
     about = {"clips": None if clips is None else str(clips.path)}
     if killed:
@@ -89,15 +92,15 @@ def _encoder(config: GateConfig) -> ChunkEncoder:
         raise ConfigError(f"device is {config.device!r}, expected one that torch has here, such as 'cpu'") from error
 
 
-def _environment(config: GateConfig, run: Run, encoder: ChunkEncoder) -> GateVecEnv:
+def _environment(config: GateConfig, reward: Reward, curriculum: Curriculum, encoder: ChunkEncoder) -> GateVecEnv:
     env = StreamingAudioVectorEnv(
         config.ppo.num_envs,
-        run.scenarios(),
+        curriculum.base,
         tokens_per_chunk=TOKENS_PER_CHUNK,
-        reward=run.reward,
+        reward=reward,
         autoreset=False,
     )
-    return GateVecEnv(env, encoder, config.chunks, seeds(PPO_SEEDS, config.seed, 1)[0])
+    return GateVecEnv(env, encoder, config.chunks, seeds(PPO_SEEDS, config.seed, 1)[0], curriculum.at)
 
 
 def _learner(config: GateConfig, env: GateVecEnv) -> PPO:

@@ -140,7 +140,7 @@ def test_a_mixture_wants_a_positive_weight_for_each_source(weights: tuple[float,
 
 def test_background_and_ambience_stand_at_their_levels(monkeypatch: pytest.MonkeyPatch) -> None:
     """Against the same clip in the foreground: -6 and -12 dB; every clip fades in and out over 20 ms."""
-    monkeypatch.setattr("envs.composition.add_noise", lambda rng, level, mix: None)
+    monkeypatch.setattr("envs.composition.add_noise", lambda *_: None)
     monkeypatch.setattr("envs.composition.LEVEL_SPREAD_DB", 0.0)
     clip = Bursts().draw(np.random.default_rng(0), "IGNORE")
     steady = replace(clip, audio=np.ones(16_000, np.float32), label="hum")
@@ -157,7 +157,7 @@ def test_background_and_ambience_stand_at_their_levels(monkeypatch: pytest.Monke
 
 
 def test_what_lasts_the_whole_scene_is_looped_without_a_seam(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("envs.composition.add_noise", lambda rng, level, mix: None)
+    monkeypatch.setattr("envs.composition.add_noise", lambda *_: None)
     monkeypatch.setattr("envs.composition.LEVEL_SPREAD_DB", 0.0)
     rng = np.random.default_rng(0)
     hum = replace(Bursts().draw(rng, "IGNORE"), audio=rng.uniform(-1, 1, 32_000).astype(np.float32), label="hum")

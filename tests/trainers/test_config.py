@@ -172,3 +172,15 @@ def test_a_configuration_can_be_written_as_yaml_and_read_again(tmp_path: Path) -
     config = load_config(QuickstartConfig, CONFIGS / "smoke.yaml", ["seed=5"])
     path = write(tmp_path, yaml.safe_dump(asdict(config)))
     assert load_config(QuickstartConfig, path) == config
+
+
+def test_items_of_a_list_are_named_by_their_number(tmp_path: Path) -> None:
+    path = write(tmp_path, "kind: gate\ncurriculum: [{until: 0.5}, {snr: [1, 2], distractors: many}]\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config(GateConfig, path)
+    for said in (
+        "unknown key 'curriculum.1.snr'; did you mean 'curriculum.1.snr_db'?",
+        "curriculum.1.distractors is 'many', expected a number",
+        "curriculum.1.until is missing",
+    ):
+        assert f"{path}: {said}" in str(caught.value)

@@ -12,6 +12,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from envs.clip_library import ClipLibrary
+from envs.curriculum import Stage
 from envs.errors import ConfigError, PolicyError
 from envs.metrics import evaluate_traces
 from envs.planning import deal
@@ -40,8 +41,15 @@ STREAMS = StreamsConfig(
 )
 PPO_OF_FIVE_ROLLOUTS = GatePPOConfig(total_timesteps=320, num_envs=4, n_steps=16, batch_size=32, learning_rate=3e-3)
 REWARD = [{"name": "latency"}, {"name": "false_alarm"}, {"name": "fuse", "class": f"{__name__}:Fuse"}]
+CURRICULUM = (Stage(0.25, distractors=0.1, answer_window_s=3.0), Stage(1.0))
 CONFIG = GateConfig(
-    ppo=PPO_OF_FIVE_ROLLOUTS, scenes=STREAMS, reward=REWARD, evaluate_every=1, checkpoint_every=2, bootstrap=10
+    ppo=PPO_OF_FIVE_ROLLOUTS,
+    scenes=STREAMS,
+    curriculum=CURRICULUM,
+    reward=REWARD,
+    evaluate_every=1,
+    checkpoint_every=2,
+    bootstrap=10,
 )
 
 
@@ -166,6 +174,8 @@ def test_what_cannot_be_run_is_refused_before_it_begins(tmp_path: Path) -> None:
         run_gate(replace(CONFIG, device="abacus"), tmp_path / "out")
     with pytest.raises(PolicyError, match="no such policy folder"):
         run_gate(replace(CONFIG, encoder=str(tmp_path / "nowhere")), tmp_path / "out")
+    with pytest.raises(ConfigError, match=r"curriculum: the last stage ends at 0\.5"):
+        run_gate(replace(CONFIG, curriculum=(Stage(0.5),)), tmp_path / "out")
     assert not (tmp_path / "out").exists()
     (tmp_path / "gate.yaml").write_text("kind: gate\nppo: {num_envs: 3, n_steps: 10}\n")
     with pytest.raises(ConfigError, match=r"ppo: batch_size is 256, expected a divisor of num_envs \* n_steps"):
