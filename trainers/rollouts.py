@@ -97,9 +97,14 @@ def collect(
     seeds: Sequence[int],
     reward: Reward,
     sampling_seed: int,
+    first_episode: int = 0,
 ) -> list[Rollout]:
-    """Play one episode for each seed with sampled decisions and tokens, all in one batch."""
+    """Play one episode for each seed with sampled decisions and tokens, all in one batch.
+
+    Episode i draws from a generator of (`sampling_seed`, `first_episode` + i): a batch may be played in parts.
+    """
     policy = LALMPolicy(model, tokenizer, len(seeds), Sampling(None, 1.0, sampling_seed))
+    policy.episodes = first_episode
     env = StreamingAudioVectorEnv(
         len(seeds),
         scenarios=scenarios,

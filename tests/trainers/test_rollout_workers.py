@@ -1,0 +1,167 @@
+"""Workers: the same rollouts wherever they are played, none too old, none lost, none twice."""
+
+import importlib.util
+import os
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from envs.errors import PolicyError
+from envs.foley import Foley
+from envs.proactive import ProactiveScenarios
+from envs.rewards import Reward
+from policies.modeling_lalm import LALM
+from policies.tokenizer import ReplyTokenizer, train_tokenizer
+from tests.policies.conftest import REPLIES, tiny_model
+from trainers.rollout_workers import LocalBackend, Played, Player, RayBackend, RolloutWorkers, import_ray
+from trainers.rollouts import collect
+from trainers.run import one_thread
+
+NEEDS_RAY = pytest.mark.skipif(
+    importlib.util.find_spec("ray") is None, reason="Ray is not installed: the extra `ray` brings it"
+)
+SCENARIOS = ProactiveScenarios(Foley(), 0.8, (13, 16))
+REWARD = Reward.default()
+SEEDS, HALF, SAMPLING_SEED = range(100, 106), 3, 7
+SILENT, EAGER = -1.5, 1.5
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> ReplyTokenizer:
+    return train_tokenizer(REPLIES, 300)
+
+
+def model_of(tokenizer: ReplyTokenizer, bias: float) -> LALM:
+    """A model that speaks more or less often."""
+    model = tiny_model(tokenizer)
+    model.decision_head.bias.data.fill_(bias)
+    return model
+
+
+def local(tokenizer: ReplyTokenizer, per_task: int = 2, **more: int) -> RolloutWorkers:
+    player = Player(tiny_model(tokenizer, seed=9), tokenizer, SCENARIOS, REWARD)
+    return RolloutWorkers(LocalBackend(player), per_task, **more)
+
+
+def lived(played: list[Played]) -> list[Any]:
+    """Return what episodes were, whatever the number of their weights."""
+    rollouts = [one.rollout for one in played]
+    seeds = [one.seed for one in played]
+    return [*seeds, *((r.trace.to_json(), r.turns, r.log_prob, r.reward) for r in rollouts)]
+
+
+@pytest.fixture(autouse=True)
+def _as_the_actors() -> Iterator[None]:
+    with one_thread():  # more of them add up in another order
+        yield
+
+
+@pytest.fixture(scope="module")
+def ray() -> Iterator[Any]:
+    ray = import_ray()
+    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=100_000_000, log_to_driver=False)
+    yield ray
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def actors(ray: Any, tokenizer: ReplyTokenizer) -> Iterator[RayBackend]:
+    backend = RayBackend(tiny_model(tokenizer, seed=9), tokenizer, SCENARIOS, REWARD, 2)
+    yield backend
+    backend.close()
+
+
+def test_a_task_at_a_time_is_all_at_once(tokenizer: ReplyTokenizer) -> None:
+    """What PPO collects in one batch, to the accuracy of a batch of another size."""
+    model, workers = model_of(tokenizer, EAGER), local(tokenizer)
+    workers.put(model.state_dict())
+    workers.request(SEEDS, SAMPLING_SEED)
+    played = workers.gather()
+    whole = collect(model, tokenizer, SCENARIOS, SEEDS, REWARD, SAMPLING_SEED)
+    assert [one.seed for one in played] == list(SEEDS)
+    assert any(rollout.turns != whole[0].turns for rollout in whole)
+    for one, rollout in zip(played, whole, strict=True):
+        assert one.rollout.turns == rollout.turns
+        assert one.rollout.log_prob == pytest.approx(rollout.log_prob, abs=1e-4)
+        assert one.rollout.trace.to_json() == rollout.trace.to_json()
+        torch.testing.assert_close(torch.stack(one.rollout.embeddings), torch.stack(rollout.embeddings))
+    assert workers.gather() == []
+
+
+@pytest.mark.parametrize(("max_staleness", "versions"), [(2, [0, 1]), (1, [2, 1]), (0, [2, 2])])
+def test_rollouts_that_are_too_old_are_played_again(
+    tokenizer: ReplyTokenizer, max_staleness: int, versions: list[int]
+) -> None:
+    """Requested with the first and the second weights, gathered with the third."""
+    workers = local(tokenizer, max_staleness=max_staleness)
+    for version, bias in enumerate((SILENT, EAGER, 0.0)):
+        workers.put(model_of(tokenizer, bias).state_dict())
+        if version < 2:
+            workers.request(SEEDS[HALF * version :][:HALF], SAMPLING_SEED)
+    played = workers.gather()
+    assert [one.seed for one in played] == list(SEEDS)
+    assert [one.version for one in played] == [versions[0]] * HALF + [versions[1]] * HALF
+    assert workers.redone == HALF * versions.count(2)
+    for which in set(versions):
+        again = local(tokenizer)
+        again.put(model_of(tokenizer, (SILENT, EAGER, 0.0)[which]).state_dict())
+        for first in (0, HALF):
+            again.request(SEEDS[first:][:HALF], SAMPLING_SEED)
+        expected = {one.seed: one.rollout.log_prob for one in again.gather()}
+        assert all(one.rollout.log_prob == expected[one.seed] for one in played if one.version == which)
+
+
+@NEEDS_RAY
+def test_actors_play_what_this_process_plays(tokenizer: ReplyTokenizer, actors: RayBackend) -> None:
+    """Bit for bit, with the weights of each version."""
+    here, there = local(tokenizer), RolloutWorkers(actors, 2)
+    for bias in (SILENT, EAGER):
+        for workers in (here, there):
+            workers.put(model_of(tokenizer, bias).state_dict())
+            workers.request(SEEDS, SAMPLING_SEED)
+        expected, found = here.gather(), there.gather()
+        assert lived(found) == lived(expected)
+        for one, other in zip(found, expected, strict=True):
+            assert all(map(torch.equal, one.rollout.embeddings, other.rollout.embeddings))
+
+
+@NEEDS_RAY
+def test_the_episodes_of_a_killed_actor_are_played_again(
+    ray: Any, tokenizer: ReplyTokenizer, actors: RayBackend
+) -> None:
+    here, there = local(tokenizer), RolloutWorkers(actors, 2)
+    before = ray.get([actor.process.remote() for actor in actors.actors])
+    for workers in (here, there):
+        workers.put(model_of(tokenizer, EAGER).state_dict())
+        workers.request(SEEDS, SAMPLING_SEED)
+    os.kill(before[0], signal.SIGKILL)
+    found = there.gather()
+    assert lived(found) == lived(here.gather())
+    after = ray.get([actor.process.remote() for actor in actors.actors])
+    assert after[0] != before[0]
+    assert after[1] == before[1]
+
+
+@NEEDS_RAY
+def test_a_task_that_fails_says_why(tokenizer: ReplyTokenizer, actors: RayBackend) -> None:
+    workers = RolloutWorkers(actors, 2)
+    workers.put({"decision_head.bias": torch.zeros(2)})
+    workers.request(SEEDS[:2], SAMPLING_SEED)
+    with pytest.raises(PolicyError, match="a worker cannot play its episodes") as error:
+        workers.gather()
+    assert "\n" not in str(error.value)
+
+
+def test_what_makes_no_sense_is_refused(tokenizer: ReplyTokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(PolicyError, match=r"call put\(\) first"):
+        local(tokenizer).request(SEEDS, 0)
+    with pytest.raises(PolicyError, match="max_staleness -1, expected at least 1 and 0"):
+        local(tokenizer, max_staleness=-1)
+    with pytest.raises(PolicyError, match="num_workers is 0"):
+        RayBackend(tiny_model(tokenizer), tokenizer, SCENARIOS, REWARD, 0)
+    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    with pytest.raises(PolicyError, match="uv sync --extra ray"):
+        RayBackend(tiny_model(tokenizer), tokenizer, SCENARIOS, REWARD, 2)

@@ -1,0 +1,272 @@
+"""Where rollouts are played: in this process, or by Ray actors on this machine and others; one interface for both.
+
+An iteration's seeds are cut into tasks of a few episodes, the same ones whoever plays them, and every episode has its
+own generator. So the rollouts do not depend on how many workers there are, nor on which of them played what, or twice.
+"""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from envs.errors import PolicyError, first_line
+from envs.rewards import Reward
+from envs.scenario import Scenario
+from policies.modeling_lalm import LALM
+from policies.tokenizer import ReplyTokenizer
+from trainers.rollouts import Rollout, collect
+
+Weights = Mapping[str, Tensor]
+RESTARTS = 8  # of one actor, and of one task: a worker that dies more often dies of what it is given
+
+
+@dataclass(frozen=True)
+class Task:
+    """A few episodes that are played in one batch."""
+
+    first: int  # its first episode's number in the iteration
+    seeds: tuple[int, ...]
+    sampling_seed: int
+
+
+@dataclass(frozen=True)
+class Played:
+    """One episode that came back."""
+
+    seed: int  # of its scenario
+    version: int  # of the weights that played it
+    rollout: Rollout
+
+
+class Player:
+    """Plays tasks with weights that come from elsewhere; lives in the process that plays.
+
+    Args:
+        model: Gives the shape, and the encoder where that is not among the weights; it is overwritten.
+        tokenizer: The policy's.
+        scenarios: Makes the scenario of a seed.
+        reward: What is earned.
+    """
+
+    def __init__(
+        self, model: LALM, tokenizer: ReplyTokenizer, scenarios: Callable[[int], Scenario], reward: Reward
+    ) -> None:
+        self.model, self.tokenizer, self.scenarios, self.reward = model.eval(), tokenizer, scenarios, reward
+        self.version: int | None = None
+
+    def play(self, task: Task, weights: Weights, version: int) -> list[Played]:
+        """Play a task's episodes with given weights."""
+        if self.version != version:
+            self.model.load_state_dict(dict(weights))
+            self.version = version
+        with torch.no_grad():
+            rollouts = collect(
+                self.model, self.tokenizer, self.scenarios, task.seeds, self.reward, task.sampling_seed, task.first
+            )
+        return [Played(seed, version, rollout) for seed, rollout in zip(task.seeds, rollouts, strict=True)]
+
+
+class Backend(Protocol):
+    """Somewhere to play."""
+
+    def put(self, weights: Weights) -> int:
+        """Make weights known, once for all tasks that follow; return their version, one more than the last."""
+
+    def begin(self, task: Task) -> Any:
+        """Begin a task with the newest weights; return what `end` takes."""
+
+    def end(self, begun: Any) -> list[Played]:
+        """Wait for a task.
+
+        Raises:
+            PolicyError: when it cannot be played.
+        """
+
+    def close(self) -> None:
+        """End the workers."""
+
+
+class RolloutWorkers:
+    """Gives rollouts for seeds; `request` begins them, `gather` waits for them, and `put` may come in between.
+
+    Args:
+        backend: `LocalBackend` or `RayBackend`.
+        episodes_per_task: Played in one batch by one worker.
+        max_staleness: By how many versions of the weights a rollout may be behind when it is gathered; an older one is
+            thrown away, and its episodes are played again with the newest weights.
+    """
+
+    def __init__(self, backend: Backend, episodes_per_task: int = 16, max_staleness: int = 1) -> None:
+        if episodes_per_task < 1 or max_staleness < 0:
+            raise PolicyError(
+                f"episodes_per_task is {episodes_per_task} and max_staleness {max_staleness}, expected at least 1 and 0"
+            )
+        self.backend, self.episodes_per_task, self.max_staleness = backend, episodes_per_task, max_staleness
+        self.version = -1
+        self.redone = 0  # episodes that were too old
+        self._begun: list[tuple[Task, int, Any]] = []  # with the version of the weights that it is played with
+
+    def put(self, weights: Weights) -> None:
+        """Give the workers new weights: the policy's `state_dict`, which is copied. Once an iteration."""
+        self.version = self.backend.put({name: tensor.detach().cpu().clone() for name, tensor in weights.items()})
+
+    def request(self, seeds: Sequence[int], sampling_seed: int) -> None:
+        """Begin one episode for each scenario seed, with the weights that were put last.
+
+        Raises:
+            PolicyError: when none were.
+        """
+        if self.version < 0:
+            raise PolicyError("rollouts were requested before any weights were put; call put() first")
+        for first in range(0, len(seeds), self.episodes_per_task):
+            task = Task(first, tuple(seeds[first : first + self.episodes_per_task]), sampling_seed)
+            self._begun.append((task, self.version, self.backend.begin(task)))
+
+    def gather(self) -> list[Played]:
+        """Wait for all that was requested; return each of its episodes once, in the order of the requests.
+
+        Raises:
+            PolicyError: when a task cannot be played.
+        """
+        oldest = self.version - self.max_staleness
+        tasks = []
+        for task, version, begun in self._begun:
+            stale = version < oldest
+            self.redone += stale * len(task.seeds)
+            tasks.append(self.backend.begin(task) if stale else begun)  # all of them, before the first is waited for
+        self._begun = []
+        return [played for begun in tasks for played in self.backend.end(begun)]
+
+    def close(self) -> None:
+        """End the workers."""
+        self.backend.close()
+
+
+class LocalBackend:
+    """Plays in this process, at once."""
+
+    def __init__(self, player: Player) -> None:
+        self.player = player
+        self._weights: tuple[Weights, int] = {}, -1
+
+    def put(self, weights: Weights) -> int:
+        """Keep the weights; return their version."""
+        self._weights = weights, self._weights[1] + 1
+        return self._weights[1]
+
+    def begin(self, task: Task) -> list[Played]:
+        """Play a task."""
+        return self.player.play(task, *self._weights)
+
+    def end(self, begun: list[Played]) -> list[Played]:
+        """Return what was played."""
+        return begun
+
+    def close(self) -> None:
+        """There is nothing to end."""
+
+
+class RayBackend:
+    """Plays in Ray actors; `ray.init` decides on which machines. Needs the extra `ray`.
+
+    Weights are put into Ray's store once a version, and fetched once a machine. An actor that dies is started again,
+    and Ray has it play again what it was playing; a task has one answer, so nothing is counted twice.
+
+    Args:
+        model: The policy: each actor has a copy.
+        tokenizer: The policy's.
+        scenarios: Makes the scenario of a seed; it is pickled.
+        reward: What is earned; it is pickled.
+        num_workers: Actors.
+        num_cpus: Cores that each takes.
+        num_gpus: GPUs that each takes, or a part of one.
+    """
+
+    def __init__(
+        self,
+        model: LALM,
+        tokenizer: ReplyTokenizer,
+        scenarios: Callable[[int], Scenario],
+        reward: Reward,
+        num_workers: int,
+        num_cpus: float = 1,
+        num_gpus: float = 0,
+    ) -> None:
+        if num_workers < 1:
+            raise PolicyError(f"num_workers is {num_workers}, expected at least 1")
+        self._ray = import_ray()
+        # held for as long as the actors: one that is started again asks for it once more
+        self._shared = self._ray.put((model, tokenizer, scenarios, reward))
+        actor = self._ray.remote(_RayPlayer).options(
+            num_cpus=num_cpus, num_gpus=num_gpus, max_restarts=RESTARTS, max_task_retries=RESTARTS
+        )
+        self.actors = [actor.remote(self._shared, num_gpus > 0) for _ in range(num_workers)]
+        self._next = 0
+        self._weights: Any = None
+        self._version = -1
+
+    def put(self, weights: Weights) -> int:
+        """Put the weights into Ray's store; return their version."""
+        self._weights, self._version = self._ray.put(dict(weights)), self._version + 1
+        return self._version
+
+    def begin(self, task: Task) -> Any:
+        """Hand a task to the next actor; return a reference to its episodes."""
+        actor = self.actors[self._next % len(self.actors)]
+        self._next += 1
+        return actor.play.remote(task, self._weights, self._version)
+
+    def end(self, begun: Any) -> list[Played]:
+        """Wait for a task.
+
+        Raises:
+            PolicyError: when it failed, or its actor died again and again.
+        """
+        try:
+            played: list[Played] = self._ray.get(begun)
+        except self._ray.exceptions.RayError as error:
+            raise PolicyError(first_line(f"a worker cannot play its episodes: {error}")) from error
+        return played
+
+    def close(self) -> None:
+        """End the actors."""
+        for actor in self.actors:
+            self._ray.kill(actor)
+
+
+class _RayPlayer:
+    """A `Player` in a process of its own."""
+
+    def __init__(self, shared: tuple[Any, ...], on_gpu: bool) -> None:
+        model, *rest = shared
+        self.player = Player(model.to("cuda" if on_gpu else "cpu"), *rest)
+
+    def play(self, task: Task, weights: Weights, version: int) -> list[Played]:
+        """Play a task; embeddings come back in the learner's kind of memory."""
+        played = self.player.play(task, weights, version)
+        for one in played:
+            one.rollout.embeddings = [embedding.cpu() for embedding in one.rollout.embeddings]
+        return played
+
+    def process(self) -> int:
+        """Return the id of its process."""
+        return os.getpid()
+
+
+def import_ray() -> Any:
+    """Return Ray, whose workers run in the environment that this process runs in.
+
+    Under `uv run` Ray would have each worker make an environment of its own, out of a copy of the working folder.
+
+    Raises:
+        PolicyError: when it is not installed.
+    """
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")  # read when it is imported
+    try:
+        import ray  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise PolicyError("Ray is not installed; install the extra: uv sync --extra ray") from error
+    return ray
