@@ -14,6 +14,7 @@ from envs.rewards import reward_from_config
 from trainers.arguments import CONFIGS
 from trainers.config import QuickstartConfig
 from trainers.config_loading import load_config, read_value
+from trainers.gate_config import GateConfig
 from trainers.train import read_config
 
 
@@ -167,7 +168,6 @@ def test_no_text_does_worse_than_a_config_error(tmp_path_factory: pytest.TempPat
 
 
 def test_a_configuration_can_be_written_as_yaml_and_read_again(tmp_path: Path) -> None:
-    import yaml
 
     config = load_config(QuickstartConfig, CONFIGS / "smoke.yaml", ["seed=5"])
     path = write(tmp_path, yaml.safe_dump(asdict(config)))
