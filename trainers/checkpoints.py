@@ -161,6 +161,15 @@ def module_tensors(module: nn.Module, prefix: str) -> dict[str, Tensor]:
     return {f"{prefix}.{name}": tensor.detach() for name, tensor in named}
 
 
+def module_digest(module: nn.Module) -> str:
+    """Return what tells a module's weights from others: SHA-256 of their names and bytes."""
+    digest = hashlib.sha256()
+    for name, tensor in module.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
 @torch.no_grad()
 def load_module(module: nn.Module, checkpoint: Checkpoint, prefix: str) -> None:
     """Fill a module with what `module_tensors` gave.

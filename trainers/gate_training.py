@@ -1,6 +1,7 @@
 """A gate's run: Stable-Baselines3 learns when to respond, and the run goes on after a kill."""
 
 import json
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,13 +27,14 @@ from policies.gate import ChunkEncoder, Gate, GateExtractor
 from policies.gate_policy import GatePolicy
 from policies.gate_vec_env import GateVecEnv
 from policies.log_mel_encoder import LogMelEncoder
+from trainers.checkpoints import module_digest, newest_checkpoint
 from trainers.clips import ClipFolder
 from trainers.config import QuickstartConfig, ScenesConfig
 from trainers.evaluation import play
-from trainers.gate_checkpoint import load_checkpoint, save_checkpoint
+from trainers.gate_checkpoint import restore_gate_run, save_gate_run
 from trainers.gate_config import GateConfig
 from trainers.run import Run, compose_suites, prepare
-from trainers.run_folder import CHECKPOINT, CONFIG, check_run_folder, set_earlier_aside
+from trainers.run_folder import CHECKPOINTS, CONFIG, check_run_folder, set_earlier_aside
 from trainers.scenes import PPO_SEEDS, Composed, seeds
 
 TOKENS_PER_CHUNK = 16  # bytes: the environment's default
@@ -61,27 +63,28 @@ def run_gate(config: GateConfig, out: Path, clips: ClipFolder | None = None) -> 
     curriculum = Curriculum(run.scenarios(), config.curriculum)
     compose_suites(run)
     asked = yaml.safe_dump(json.loads(json.dumps(asdict(config))), sort_keys=False)
-    killed = (out / CHECKPOINT).is_file() and (out / CONFIG).read_text(encoding="utf-8") == asked
+    heard = None if clips is None else str(clips.path)
+    about = {"config": asked, "clips": heard, "encoder": module_digest(encoder)}
+    found = newest_checkpoint(out / CHECKPOINTS, about)
     out.mkdir(parents=True, exist_ok=True)
-    if not killed:
+    if found is None:
         if (earlier := set_earlier_aside(out)) is not None:
             print(f"an earlier run in {out} is kept as {earlier}", flush=True)
         write_text(out / CONFIG, asked)
     env = _environment(config, run.reward, curriculum, encoder)
     model = _learner(config, env)
-    about = {"clips": None if clips is None else str(clips.path)}
-    if killed:
-        load_checkpoint(out / CHECKPOINT, model, env, about)
+    if found is not None:
+        restore_gate_run(found, model, env)
         print(f"going on after {model.num_timesteps} of {config.ppo.total_timesteps} steps", flush=True)
     model.set_logger(_logger(out / "logs", model.num_timesteps))
     with run.phase("train the gate"):
         left = config.ppo.total_timesteps - model.num_timesteps
-        model.learn(left, _Supervision(config, run, encoder, about), reset_num_timesteps=not killed)
+        model.learn(left, _Supervision(config, run, encoder, about), reset_num_timesteps=found is None)
     env.close()
     gate = Gate(model.policy, encoder)
     gate.save(out / "gate")
     _judge(config, run, gate)
-    (out / CHECKPOINT).unlink(missing_ok=True)
+    shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)  # the gate is what they were for
 
 
 def _encoder(config: GateConfig) -> ChunkEncoder:
@@ -163,7 +166,7 @@ class _Supervision(BaseCallback):
             self._validate()
         self.logger.dump(self.num_timesteps)  # with the last update's numbers, which would wait for the next rollout
         if rollouts % self.config.checkpoint_every == 0:
-            save_checkpoint(self.run.out / CHECKPOINT, self.model, env, self.about)
+            save_gate_run(self.run.out / CHECKPOINTS, self.model, env, self.about)
 
     def _on_step(self) -> bool:
         self.earned += [info["reward"] for info in self.locals["infos"] if "reward" in info]

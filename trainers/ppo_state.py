@@ -19,6 +19,7 @@ from trainers.checkpoints import (
     load_module,
     load_optimizer,
     load_random,
+    module_digest,
     module_tensors,
     newest_checkpoint,
     optimizer_state,
@@ -33,12 +34,8 @@ if TYPE_CHECKING:
 
 def identity(model: LALM, config: ReinforcementConfig, seed: int, seeds: Sequence[int]) -> dict[str, Any]:
     """Return what tells a run from others, as JSON: its configuration, scenarios, and the policy it begins with."""
-    digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     scenarios = hashlib.sha256(json.dumps(list(seeds)).encode()).hexdigest()
-    own = {"seed": seed, "scenarios": scenarios, "policy": digest.hexdigest()}
+    own = {"seed": seed, "scenarios": scenarios, "policy": module_digest(model)}
     return own | {f"ppo.{key}": value for key, value in asdict(config).items()}
 
 

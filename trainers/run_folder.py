@@ -7,9 +7,9 @@ from pathlib import Path
 from envs.errors import ConfigError
 
 CONFIG = "config.yaml"  # what the run was asked for; its folder is known by it
-CHECKPOINT = "checkpoint.safetensors"  # from which a gate's run goes on after a kill
+CHECKPOINTS = "checkpoints"  # from which a run goes on after a kill
 _RESULTS = ("report.html", "metrics.json", "bills.json", "traces_*.jsonl", "policy", "supervised", "gate")
-_OF_A_RUN = (CONFIG, CHECKPOINT, *_RESULTS, "logs", "checkpoints")
+_OF_A_RUN = (CONFIG, CHECKPOINTS, *_RESULTS, "logs")
 
 
 def check_out(out: Path) -> None:

@@ -30,11 +30,10 @@ from trainers.cli import main
 from trainers.config import StreamsConfig
 from trainers.config_loading import load_config
 from trainers.evaluation import play
-from trainers.gate_checkpoint import load_checkpoint
 from trainers.gate_config import GateConfig, GatePPOConfig
 from trainers.gate_training import TOKENS_PER_CHUNK, run_gate
 from trainers.run import one_thread
-from trainers.run_folder import CHECKPOINT
+from trainers.run_folder import CHECKPOINTS
 
 STREAMS = StreamsConfig(
     respond_share=0.8, min_chunks=14, max_chunks=18, validation_count=3, held_out_count=4, workers=1
@@ -56,13 +55,13 @@ CONFIG = GateConfig(
 class Fuse:
     """A reward component that kills its process 90 moments after a checkpoint has appeared, where it is lit."""
 
-    checkpoint: Path | None = None
+    checkpoints: Path | None = None
 
     def __init__(self) -> None:
         self.left = 90
 
     def value(self, moment: Moment) -> float:
-        if self.checkpoint is not None and self.checkpoint.exists():
+        if self.checkpoints is not None and any(self.checkpoints.glob("step-*")):
             self.left -= 1
             if not self.left:
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -75,7 +74,7 @@ def work(config: GateConfig, out: Path) -> None:
 
 
 def work_until_killed(config: GateConfig, out: Path) -> None:
-    Fuse.checkpoint = out / CHECKPOINT
+    Fuse.checkpoints = out / CHECKPOINTS
     work(config, out)
 
 
@@ -112,7 +111,7 @@ def runs(policy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     work(config, folder / "encoder")
     process.join(120)
     assert process.exitcode == -signal.SIGKILL
-    assert {path.name for path in killed.iterdir()} == {"config.yaml", CHECKPOINT, "logs"}
+    assert {path.name for path in killed.iterdir()} == {"config.yaml", CHECKPOINTS, "logs"}
     work(config, killed)
     return folder
 
@@ -161,12 +160,6 @@ def test_a_run_of_another_configuration_begins_anew(runs: Path, capsys: pytest.C
     assert "is kept as" in capsys.readouterr().out
     assert (out / "earlier-1" / "gate" / "gate.safetensors").read_bytes() == before
     assert (out / "gate" / "gate.safetensors").read_bytes() != before
-
-
-def test_a_checkpoint_that_does_not_fit_is_refused(tmp_path: Path) -> None:
-    (tmp_path / CHECKPOINT).write_bytes(b"junk")
-    with pytest.raises(PolicyError, match="the checkpoint cannot be read"):
-        load_checkpoint(tmp_path / CHECKPOINT, None, None, {})  # type: ignore[arg-type]
 
 
 def test_what_cannot_be_run_is_refused_before_it_begins(tmp_path: Path) -> None:
