@@ -162,7 +162,7 @@ def bench_learning(config: QuickstartConfig, clips: ClipFolder | None) -> SeedNu
             streams = Composed(run.scenarios(), wanted, config.scenes.workers)
         with run.phase("reinforce (PPO)"):
             arguments = (streams, wanted, run.reward, config.ppo, run.out / "logs", config.seed)
-            train_ppo(model, tokenizer, *arguments)
+            numbers.rollout_share = train_ppo(model, tokenizer, *arguments).rollout_share
         after = judge()
         numbers.seconds = run.seconds
     resamples = config.evaluation.bootstrap

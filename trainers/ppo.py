@@ -37,6 +37,7 @@ from trainers.experience import Experience, experience
 from trainers.kl_controller import KLController
 from trainers.ppo_loss import RAW, SPLIT, PPOLoss, raw_ids, raw_log_probs
 from trainers.ppo_state import identity, restore_newest, save_run
+from trainers.ppo_summary import Reinforced, Stopwatch, mean_kl, reinforced, summary
 from trainers.progress import show_progress
 from trainers.reference import AdaptersOff
 from trainers.rollouts import Rollout, collect
@@ -134,22 +135,27 @@ class StreamPPOTrainer(PPOTrainer):
         self.control = self.callback_handler.on_train_end(args, self.state, self.control)
 
     def _iterate(self, iteration: int) -> None:
+        watch = Stopwatch()
         self.policy.eval()
-        rollouts = collect(
-            self.policy,
-            self.tokenizer,
-            self.reward_model.scenarios,
-            self._next_seeds(),
-            self.reward_model.reward,
-            self.args.seed * 1_000_003 + iteration,
-        )
-        batch = experience(self.policy, rollouts)
-        judged = self._judge(batch, rollouts)
-        statistics = self._update(batch)
+        with watch("rollouts"):
+            rollouts = collect(
+                self.policy,
+                self.tokenizer,
+                self.reward_model.scenarios,
+                self._next_seeds(),
+                self.reward_model.reward,
+                self.args.seed * 1_000_003 + iteration,
+            )
+        with watch("judge"):
+            batch = experience(self.policy, rollouts)
+            judged = self._judge(batch, rollouts)
+        with watch("update"):
+            statistics = self._update(batch)
         self.lr_scheduler.step()
         self.state.global_step += 1
         self.state.episode += len(rollouts)
-        self.log({**_summary(rollouts), **statistics, **judged, "lr": self.lr_scheduler.get_last_lr()[0]})
+        rate = {"lr": self.lr_scheduler.get_last_lr()[0]}
+        self.log({**summary(rollouts), **statistics, **judged, **rate, **watch.summary()})
 
     def _next_seeds(self) -> list[int]:
         """Return the seeds of an iteration's episodes; a group's stand together."""
@@ -202,27 +208,8 @@ class StreamPPOTrainer(PPOTrainer):
                 self.optimizer.step()
                 history.append(statistics)
         coefficients = {f"kl_coef/{part}": value for part, value in self.kl.coefficients.items()}
-        self.kl.update({part: kl for part in self.loss.names if (kl := _mean_kl(history, part)) is not None})
+        self.kl.update({part: kl for part in self.loss.names if (kl := mean_kl(history, part)) is not None})
         return {key: float(np.mean([h[key] for h in history])) for key in history[0]} | coefficients
-
-
-def _mean_kl(history: Sequence[Counter[str]], part: str) -> float | None:
-    """Return the divergence of a part's actions in the mean; None where there were none."""
-    counts = [h[f"actions/{part}"] for h in history]
-    return float(np.average([h[f"kl/{part}"] for h in history], weights=counts)) if any(counts) else None
-
-
-def _summary(rollouts: Sequence[Rollout]) -> dict[str, float]:
-    """Return what the batch earned: total and by component, replies and their length."""
-    traces = [rollout.trace for rollout in rollouts]
-    names = traces[0].steps[0].rewards
-    replies = [reply for trace in traces for reply in trace.replies]
-    result = {"reward/total": float(np.mean([trace.total_reward for trace in traces]))}
-    for name in names:
-        result[f"reward/{name}"] = float(np.mean([sum(s.rewards[name] for s in t.steps) for t in traces]))
-    result["replies/count"] = len(replies) / len(traces)
-    result["replies/tokens"] = float(np.mean([r.num_tokens for r in replies])) if replies else 0.0
-    return result
 
 
 def _free(model: LALM, config: ReinforcementConfig) -> None:
@@ -325,8 +312,8 @@ def train_ppo(
     seed: int,
     checkpoints: Path | None = None,
     checkpoint_every: int = 1,
-) -> list[tuple[int, float]]:
-    """Reinforce a supervised policy in place; return the curve of (episodes, mean reward of sampled rollouts).
+) -> Reinforced:
+    """Reinforce a supervised policy in place; return what its rollouts earned, and what they cost.
 
     Args:
         model: The policy. Adapters that `config` asks for are merged into it at the end.
@@ -351,7 +338,4 @@ def train_ppo(
     if config.lora_rank:
         merge_lora(model)
     model.eval()
-    return [
-        ((i + 1) * config.episodes_per_iteration, entry["reward/total"])
-        for i, entry in enumerate(e for e in trainer.state.log_history if "reward/total" in e)
-    ]
+    return reinforced(trainer.state.log_history, config.episodes_per_iteration)

@@ -92,7 +92,7 @@ def _reinforce(run: Run, model: LALM, tokenizer: ReplyTokenizer) -> None:
     ppo = run.config.ppo
     with run.phase("reinforce (PPO)"):
         wanted = seeds(PPO_SEEDS, run.config.seed, ppo.streams)
-        run.curves["PPO reward of sampled rollouts"] = train_ppo(
+        done = train_ppo(
             model,
             tokenizer,
             Composed(run.scenarios(), wanted, run.config.scenes.workers),
@@ -102,6 +102,7 @@ def _reinforce(run: Run, model: LALM, tokenizer: ReplyTokenizer) -> None:
             run.out / "logs" / "ppo",
             run.config.seed,
         )
+    run.curves["PPO reward of sampled rollouts"] = done.curve
 
 
 def _publish(run: Run, results: dict[str, dict[str, dict[str, Metric]]], played: dict[str, list[Trace]]) -> None:

@@ -267,7 +267,9 @@ def reinforced(model, tokenizer, reward: Reward, out: Path, **changes: float) ->
     streams = Composed(ProactiveScenarios(Foley(), 0.0, (20, 20)), range(16), 1)
     usual = {"iterations": 5, "epochs": 2, "learning_rate": 3e-3, "kl_coef": 0.0, "content_coef": 0.0}
     config = ReinforcementConfig(episodes_per_iteration=16, minibatches=2, **{**usual, **changes})
-    return [value for _, value in train_ppo(model, tokenizer, streams, range(16), reward, config, out, 0)]
+    done = train_ppo(model, tokenizer, streams, range(16), reward, config, out, 0)
+    assert 0.0 < done.rollout_share < 1.0
+    return [value for _, value in done.curve]
 
 
 def test_ppo_learns_to_keep_silent_where_speaking_costs(tokenizer, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 from huggingface_hub import ModelCard
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import trainers.credit
 import trainers.ppo
@@ -123,7 +124,12 @@ def test_it_judges_before_and_after_and_saves_a_policy(
     assert ppo.algorithm in card.data.tags
     assert f"began as the policy `{config.policy}`" in card.text
     assert yaml.safe_load((out / "config.yaml").read_text())["ppo"]["algorithm"] == ppo.algorithm
-    assert list(out.glob("logs/**/events.out.tfevents.*"))
+    (events,) = out.glob("logs/**/events.out.tfevents.*")
+    board = EventAccumulator(str(events)).Reload()
+    names = ("rollouts_s", "judge_s", "update_s", "rollout_share")
+    seconds, judging, updating, share = (board.Scalars(f"train/time/{name}")[0].value for name in names)
+    assert min(seconds, judging, updating) > 0.0
+    assert share == pytest.approx(seconds / (seconds + judging + updating), rel=1e-4)
 
 
 def test_another_run_keeps_what_was_there(config: PPORunConfig, tmp_path: Path) -> None:

@@ -90,7 +90,8 @@ def reinforce(
     config = ReinforcementConfig(
         iterations=iterations, episodes_per_iteration=2, epochs=1, minibatches=1, learning_rate=1e-3
     )
-    return [value for _, value in train_ppo(model, tokenizer, scenarios, SEEDS, Reward.default(), config, out, 0)]
+    done = train_ppo(model, tokenizer, scenarios, SEEDS, Reward.default(), config, out, 0)
+    return [value for _, value in done.curve]
 
 
 def evaluate(policy: LALMPolicy, scenarios: ProactiveScenarios = BRIEF) -> Trace:
