@@ -79,10 +79,14 @@ class Curriculum:
         Raises:
             ConfigError: when there is no such share.
         """
+        return self._of(self.stage_at(progress))
+
+    def stage_at(self, progress: float) -> Stage | None:
+        """Return the stage of a moment of the training; None without any: as `at` does."""
         if not 0.0 <= progress <= 1.0:
             raise ConfigError(f"curriculum: the progress is {progress}, expected a share from 0 to 1")
         at_its_end = self.stages[-1:] or (None,)
-        return self._of(next((stage for stage in self.stages if progress < stage.until), at_its_end[0]))
+        return next((stage for stage in self.stages if progress < stage.until), at_its_end[0])
 
     def _of(self, stage: Stage | None) -> ProactiveScenarios:
         if stage is None:

@@ -26,7 +26,7 @@ from policies.tokenizer import ReplyTokenizer, train_tokenizer
 from trainers.clips import ClipFolder
 from trainers.config import QuickstartConfig
 from trainers.run import calibrate, compose_suites, play_model, prepare, supervise
-from trainers.scenes import HELD_OUT_SEEDS, PPO_SEEDS, Composed, seeds
+from trainers.scenes import HELD_OUT_SEEDS, PPO_SEEDS, Composed, Steady, seeds
 
 _EPISODES, _ALONE_EPISODES, _TRIALS = 64, 4, 3
 
@@ -159,7 +159,7 @@ def bench_learning(config: QuickstartConfig, clips: ClipFolder | None) -> SeedNu
         before = judge()
         with run.phase("compose streams to reinforce on"):
             wanted = seeds(PPO_SEEDS, config.seed, config.ppo.streams)
-            streams = Composed(run.scenarios(), wanted, config.scenes.workers)
+            streams = Steady(Composed(run.scenarios(), wanted, config.scenes.workers))
         with run.phase("reinforce (PPO)"):
             arguments = (streams, wanted, run.reward, config.ppo, run.out / "logs", config.seed)
             numbers.rollout_share = train_ppo(model, tokenizer, *arguments).rollout_share

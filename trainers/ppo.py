@@ -14,7 +14,7 @@ from in trainers/ppo_state.py.
 
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,6 @@ from transformers import GenerationConfig, TrainerControl
 
 from envs.errors import PolicyError
 from envs.rewards import Reward
-from envs.scenario import Scenario
 from policies.lora import add_lora, has_lora, merge_lora
 from policies.modeling_lalm import LALM
 from policies.tokenizer import ReplyTokenizer
@@ -41,6 +40,7 @@ from trainers.ppo_summary import Reinforced, Stopwatch, mean_kl, reinforced, sum
 from trainers.progress import show_progress
 from trainers.reference import AdaptersOff
 from trainers.rollouts import Rollout, collect
+from trainers.scenes import ScenariosAt
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # it warns that PPO is experimental; we pin the release
 
@@ -48,9 +48,9 @@ from trl.experimental.ppo import PPOConfig, PPOTrainer
 
 
 class EnvironmentReward(nn.Module):
-    """The environment in the place of a reward model: scenarios by seed, and the reward they are played under."""
+    """The environment in the place of a reward model: scenarios by progress and seed, and what they earn."""
 
-    def __init__(self, scenarios: Callable[[int], Scenario], reward: Reward) -> None:
+    def __init__(self, scenarios: ScenariosAt, reward: Reward) -> None:
         super().__init__()
         self.scenarios, self.reward = scenarios, reward
 
@@ -137,11 +137,12 @@ class StreamPPOTrainer(PPOTrainer):
     def _iterate(self, iteration: int) -> None:
         watch = Stopwatch()
         self.policy.eval()
+        scenarios = self.reward_model.scenarios(iteration / self.config.iterations)  # composing is no rollout
         with watch("rollouts"):
             rollouts = collect(
                 self.policy,
                 self.tokenizer,
-                self.reward_model.scenarios,
+                scenarios,
                 self._next_seeds(),
                 self.reward_model.reward,
                 self.args.seed * 1_000_003 + iteration,
@@ -247,7 +248,7 @@ def _collate_seeds(rows: Sequence[dict[str, int]]) -> dict[str, Tensor]:
 def make_trainer(
     model: LALM,
     tokenizer: ReplyTokenizer,
-    scenarios: Callable[[int], Scenario],
+    scenarios: ScenariosAt,
     seeds: Sequence[int],
     reward: Reward,
     config: ReinforcementConfig,
@@ -304,7 +305,7 @@ def make_trainer(
 def train_ppo(
     model: LALM,
     tokenizer: ReplyTokenizer,
-    scenarios: Callable[[int], Scenario],
+    scenarios: ScenariosAt,
     seeds: Sequence[int],
     reward: Reward,
     config: ReinforcementConfig,
@@ -318,7 +319,8 @@ def train_ppo(
     Args:
         model: The policy. Adapters that `config` asks for are merged into it at the end.
         tokenizer: Its tokenizer.
-        scenarios: Gives the scenario of a seed.
+        scenarios: Give, of the share of the iterations that are done, the scenario of each seed; `Steady` or a
+            curriculum's.
         seeds: Of the scenarios to play; they are played again when all were.
         reward: What the episodes earn.
         config: What is optimised, and how.

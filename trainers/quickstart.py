@@ -28,6 +28,7 @@ from trainers.run_folder import CONFIG, check_run_folder, set_earlier_aside
 from trainers.scenes import (
     PPO_SEEDS,
     Composed,
+    Steady,
     seeds,
 )
 
@@ -95,7 +96,7 @@ def _reinforce(run: Run, model: LALM, tokenizer: ReplyTokenizer) -> None:
         done = train_ppo(
             model,
             tokenizer,
-            Composed(run.scenarios(), wanted, run.config.scenes.workers),
+            Steady(Composed(run.scenarios(), wanted, run.config.scenes.workers)),
             wanted,
             run.reward,
             ppo,

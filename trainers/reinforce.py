@@ -10,6 +10,7 @@ import torch
 import yaml
 from pydantic import PositiveInt
 
+from envs.curriculum import Curriculum, Stage
 from envs.files import write_text
 from envs.metrics import Metric, compare_traces
 from policies.modeling_lalm import LALM
@@ -20,7 +21,7 @@ from trainers.clips import ClipFolder
 from trainers.config import EvaluationConfig, ModelConfig, QuickstartConfig, ReinforcementConfig, ScenesConfig, Seed
 from trainers.run import Run, compose_suites, judge_model, prepare
 from trainers.run_folder import CONFIG, check_run_folder, set_earlier_aside
-from trainers.scenes import PPO_SEEDS, Composed, seeds
+from trainers.scenes import PPO_SEEDS, ComposedCurriculum, seeds
 
 _METRICS, _CHECKPOINTS = "metrics.json", "checkpoints"
 
@@ -36,6 +37,8 @@ class PPORunConfig:
         scenes: Which streams are composed; `train_count` and `validation_count` mean nothing here.
         ppo: What is optimised, and how.
         checkpoint_every: Iterations after which the run's state is kept.
+        curriculum: How the streams grow harder in the course of the run, by share of its iterations; the policy is
+            judged on streams without one. A stage composes its streams when it begins.
         evaluation: How the policy is judged, before and after; it keeps its threshold, so `thresholds` mean nothing.
         reward: Named components, one at least.
     """
@@ -46,6 +49,7 @@ class PPORunConfig:
     scenes: ScenesConfig = field(default_factory=ScenesConfig)
     ppo: ReinforcementConfig = field(default_factory=ReinforcementConfig)
     checkpoint_every: PositiveInt = 1
+    curriculum: tuple[Stage, ...] = ()
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     reward: list[dict[str, Any]] = field(default_factory=list)
 
@@ -69,7 +73,8 @@ def run_ppo(config: PPORunConfig, out: Path, clips: ClipFolder | None = None) ->
 
     Raises:
         PolicyError: when `config.policy` is no policy folder, or the new one cannot be written.
-        ConfigError: when `out` cannot be a folder, or the reward fails; nothing is written then.
+        ConfigError: when `out` cannot be a folder, the reward fails, or the curriculum makes no sense; nothing is written
+            then.
         ManifestError: when `clips` cannot be used; nothing is written then.
         OSError: when a result cannot be written; it is not left half-written.
     """
@@ -77,11 +82,12 @@ def run_ppo(config: PPORunConfig, out: Path, clips: ClipFolder | None = None) ->
     check_run_folder(out)
     model, tokenizer, _ = read_policy(Path(config.policy))
     run = prepare(_as_quickstart(config, model), out, clips)
+    curriculum = Curriculum(run.scenarios(), config.curriculum)
     compose_suites(run, validation=False)
     _begin(config, out, clips)
     results: dict[str, dict[str, dict[str, Metric]]] = {}
     before = judge_model(run, model, tokenizer, "before", results)
-    _reinforce(run, config, model, tokenizer)
+    _reinforce(run, curriculum, config, model, tokenizer)
     after = judge_model(run, model, tokenizer, "after", results)
     for suite, table in results.items():
         samples = config.evaluation.bootstrap
@@ -129,7 +135,7 @@ def _begin(config: PPORunConfig, out: Path, clips: ClipFolder | None) -> None:
     write_text(written, asked)
 
 
-def _reinforce(run: Run, config: PPORunConfig, model: LALM, tokenizer: ReplyTokenizer) -> None:
+def _reinforce(run: Run, curriculum: Curriculum, config: PPORunConfig, model: LALM, tokenizer: ReplyTokenizer) -> None:
     from trainers.ppo import train_ppo  # noqa: PLC0415 - importing TRL takes seconds
 
     with run.phase(f"reinforce ({config.ppo.algorithm})"):
@@ -137,7 +143,7 @@ def _reinforce(run: Run, config: PPORunConfig, model: LALM, tokenizer: ReplyToke
         train_ppo(
             model,
             tokenizer,
-            Composed(run.scenarios(), wanted, config.scenes.workers),
+            ComposedCurriculum(curriculum, wanted, config.scenes.workers),
             wanted,
             run.reward,
             config.ppo,

@@ -24,7 +24,7 @@ from trainers.ppo import train_ppo
 from trainers.ppo_loss import all_action_gain, kl_divergence
 from trainers.rollouts import Rollout, collect
 from trainers.samples import Collator, SampleMaker, hurried, timeline_turns
-from trainers.scenes import Composed
+from trainers.scenes import Composed, Steady
 from trainers.supervised import STAGES, DualLoss, train_stage
 
 SHORT = ProactiveScenarios(Foley(), 0.8, (20, 24))
@@ -267,7 +267,7 @@ def reinforced(model, tokenizer, reward: Reward, out: Path, **changes: float) ->
     streams = Composed(ProactiveScenarios(Foley(), 0.0, (20, 20)), range(16), 1)
     usual = {"iterations": 5, "epochs": 2, "learning_rate": 3e-3, "kl_coef": 0.0, "content_coef": 0.0}
     config = ReinforcementConfig(episodes_per_iteration=16, minibatches=2, **{**usual, **changes})
-    done = train_ppo(model, tokenizer, streams, range(16), reward, config, out, 0)
+    done = train_ppo(model, tokenizer, Steady(streams), range(16), reward, config, out, 0)
     assert 0.0 < done.rollout_share < 1.0
     return [value for _, value in done.curve]
 

@@ -29,6 +29,7 @@ from trainers.kl_controller import KLController
 from trainers.ppo import StreamPPOTrainer, make_trainer, train_ppo
 from trainers.ppo_loss import raw_log_probs
 from trainers.rollouts import Rollout, collect
+from trainers.scenes import Steady
 
 STREAMS = ProactiveScenarios(Foley(), 0.8, (9, 12))
 SEEDS = (1, 4, 7, 8, 9, 11, 12, 14)
@@ -56,7 +57,7 @@ def make(tokenizer: ReplyTokenizer, tmp_path: Path, _hasty_critic: None) -> Make
     def trainer(**options: Any) -> StreamPPOTrainer:
         config = ReinforcementConfig(**{**USUAL, **options})
         return make_trainer(
-            tiny_model(tokenizer), tokenizer, STREAMS, SEEDS, Reward.default(), config, tmp_path / "logs", 0
+            tiny_model(tokenizer), tokenizer, Steady(STREAMS), SEEDS, Reward.default(), config, tmp_path / "logs", 0
         )
 
     return trainer
@@ -255,14 +256,14 @@ def test_adapters_are_merged_in_the_end(tokenizer: ReplyTokenizer, tmp_path: Pat
     model = tiny_model(tokenizer)
     names, before = list(model.state_dict()), state(model)
     config = ReinforcementConfig(**USUAL, lora_rank=2, content_coef=1.0)
-    train_ppo(model, tokenizer, STREAMS, SEEDS, Reward.default(), config, tmp_path, 0)
+    train_ppo(model, tokenizer, Steady(STREAMS), SEEDS, Reward.default(), config, tmp_path, 0)
     assert not has_lora(model)
     assert list(model.state_dict()) == names
     moved = {name for name, value in model.state_dict().items() if not value.equal(before[name])}
     assert all("_proj." in name or "decision_head" in name for name in moved)
     assert any("_proj." in name for name in moved)
     with pytest.raises(PolicyError, match="has adapters"):
-        train_ppo(add_lora(model, 2), tokenizer, STREAMS, SEEDS, Reward.default(), config, tmp_path, 0)
+        train_ppo(add_lora(model, 2), tokenizer, Steady(STREAMS), SEEDS, Reward.default(), config, tmp_path, 0)
 
 
 def test_the_hidden_critic_sees_the_frozen_trunk_and_no_scenario(make: Make) -> None:
@@ -363,7 +364,16 @@ def test_a_run_goes_on_from_its_checkpoint_with_the_same_bits(
     def train() -> tuple[dict[str, torch.Tensor], list[tuple[int, float]]]:
         model = tiny_model(tokenizer)
         done = train_ppo(
-            model, tokenizer, STREAMS, SEEDS[:4], Reward.default(), config, tmp_path / "logs", 0, tmp_path / "kept", 3
+            model,
+            tokenizer,
+            Steady(STREAMS),
+            SEEDS[:4],
+            Reward.default(),
+            config,
+            tmp_path / "logs",
+            0,
+            tmp_path / "kept",
+            3,
         )
         return state(model), done.curve  # how long it took is another matter
 
@@ -382,7 +392,7 @@ def test_the_checkpoint_of_another_run_is_refused(tokenizer: ReplyTokenizer, tmp
     def train(model: LALM, **options: Any) -> None:
         config = ReinforcementConfig(**{**USUAL, "episodes_per_iteration": 2, **options})
         kept = tmp_path / "kept"
-        train_ppo(model, tokenizer, STREAMS, SEEDS[:2], Reward.default(), config, tmp_path / "logs", 0, kept)
+        train_ppo(model, tokenizer, Steady(STREAMS), SEEDS[:2], Reward.default(), config, tmp_path / "logs", 0, kept)
 
     train(tiny_model(tokenizer))
     with pytest.raises(ConfigError, match=r"another run: ppo\.clip was 0\.2 and is 0\.1;"):

@@ -39,6 +39,7 @@ from trainers.evaluation import play
 from trainers.listen import listen
 from trainers.ppo import train_ppo
 from trainers.samples import SampleMaker, StreamSample
+from trainers.scenes import Steady
 from trainers.supervised import STAGES, train_stage
 
 BRIEF = ProactiveScenarios(Foley(), 0.8, (12, 12))
@@ -90,7 +91,7 @@ def reinforce(
     config = ReinforcementConfig(
         iterations=iterations, episodes_per_iteration=2, epochs=1, minibatches=1, learning_rate=1e-3
     )
-    done = train_ppo(model, tokenizer, scenarios, SEEDS, Reward.default(), config, out, 0)
+    done = train_ppo(model, tokenizer, Steady(scenarios), SEEDS, Reward.default(), config, out, 0)
     return [value for _, value in done.curve]
 
 
