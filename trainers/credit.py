@@ -1,6 +1,7 @@
 """Who is to be praised: advantages of an iteration's decisions and words, from a critic or from the group."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -9,26 +10,43 @@ from torch import Tensor
 from trainers.advantages import content_advantages, decision_advantages, group_advantages
 from trainers.config import ReinforcementConfig
 from trainers.critic import Critic, situation
-from trainers.experience import Experience
 from trainers.rollouts import Rollout
 
 CRITIC_STEPS = 100  # of fitting, an iteration
 
 
-class Credit(Protocol):
-    """Fills in the advantages of an iteration."""
+@dataclass(frozen=True)
+class Advantages:
+    """Of A actions, D of them decisions; each kind in the order of the rollouts. All on the CPU."""
 
-    def assign(self, batch: Experience, rollouts: Sequence[Rollout], frozen: Tensor, first: bool) -> dict[str, float]:
-        """Give the batch its advantages and weights.
+    decision_weight: Tensor  # float32 [D, 2] how much of each choice's gain counts
+    decision: Tensor  # float32 [D, 2] of both choices
+    content: Tensor  # float32 [A - D]
+    raw: Tensor  # float32 [A] where all tokens are one policy
+
+    def of(self, rollouts: Sequence[Rollout], episodes: range) -> "Advantages":
+        """Return those of some of the episodes that they were found for, which follow each other."""
+        ends = (episodes.start, episodes.stop)
+        actions = slice(*(sum(len(r.is_decision) for r in rollouts[:end]) for end in ends))
+        decisions = slice(*(sum(len(r.probability) for r in rollouts[:end]) for end in ends))
+        contents = slice(actions.start - decisions.start, actions.stop - decisions.stop)
+        return Advantages(
+            self.decision_weight[decisions], self.decision[decisions], self.content[contents], self.raw[actions]
+        )
+
+
+class Credit(Protocol):
+    """Finds the advantages of an iteration."""
+
+    def assign(
+        self, rollouts: Sequence[Rollout], frozen: Tensor | None, first: bool
+    ) -> tuple[Advantages, dict[str, float]]:
+        """Return the advantages of an iteration, and what to log.
 
         Args:
-            batch: The rollouts as tensors.
-            rollouts: The episodes.
-            frozen: [D, hidden], the reference policy's states where decisions were taken.
+            rollouts: All its episodes, whoever played them.
+            frozen: [D, hidden], the reference policy's states where decisions were taken; for `critic: hidden` alone.
             first: Whether it is the first iteration.
-
-        Returns:
-            What to log.
         """
 
 
@@ -38,15 +56,17 @@ class CriticCredit:
     def __init__(self, critic: Critic, config: ReinforcementConfig, max_reply_tokens: int) -> None:
         self.critic, self.config, self.max_reply_tokens = critic, config, max_reply_tokens
 
-    def assign(self, batch: Experience, rollouts: Sequence[Rollout], frozen: Tensor, first: bool) -> dict[str, float]:
-        """Give the batch its advantages, and fit the critic to the returns.
+    def assign(
+        self, rollouts: Sequence[Rollout], frozen: Tensor | None, first: bool
+    ) -> tuple[Advantages, dict[str, float]]:
+        """Return the advantages, and fit the critic to the returns.
 
         `critic/explained` is the share of the returns' variance that the critic knew before it saw them, at most 1; in
         the first iteration after it saw them, since before that it knows nothing.
         """
         critic, config = self.critic, self.config
         known = self._known(rollouts, frozen)
-        taken, sampled = batch.action[batch.is_decision].cpu(), batch.decision_policy.cpu()
+        taken, sampled = _taken(rollouts), _sampled(rollouts)
         if first:  # it knows nothing yet: what was earned to the end is all there is
             critic.fit(known, taken, self._returns(rollouts, known, torch.zeros(len(taken)), 1.0), 4 * CRITIC_STEPS)
             critic.memory.clear()  # from now on these returns count with the critic's values in them
@@ -56,18 +76,19 @@ class CriticCredit:
         returns = self._returns(rollouts, known, values, config.gae_lambda)
         advantage = worth - values.unsqueeze(1)
         advantage.scatter_(1, taken.unsqueeze(1), (returns - values).unsqueeze(1))
-        device = batch.row.device
-        batch.decision_weight = batch.decision_policy
-        batch.decision_advantage = scaled(advantage, sampled, config.whiten_advantages).to(device)
-        batch.content_advantage = content_advantages(rollouts, self.max_reply_tokens).to(device)
-        batch.raw_advantage = _of_tokens((returns - values).to(device), batch, config.whiten_advantages)
+        result = Advantages(
+            decision_weight=sampled,
+            decision=scaled(advantage, sampled, config.whiten_advantages),
+            content=content_advantages(rollouts, self.max_reply_tokens),
+            raw=_of_tokens(returns - values, rollouts, config.whiten_advantages),
+        )
         error = returns - worth.gather(1, taken.unsqueeze(1)).squeeze(1)
         critic.fit(known, taken, returns, CRITIC_STEPS)
-        return {"critic/explained": 1.0 - float(error.var() / returns.var().clamp_min(1e-6))}
+        return result, {"critic/explained": 1.0 - float(error.var() / returns.var().clamp_min(1e-6))}
 
-    def _known(self, rollouts: Sequence[Rollout], frozen: Tensor) -> Tensor:
+    def _known(self, rollouts: Sequence[Rollout], frozen: Tensor | None) -> Tensor:
         """Return what the critic is told of each decision: float32 [D, its inputs], on the CPU."""
-        if self.config.critic == "hidden":
+        if frozen is not None:
             return frozen.float().cpu()
         return torch.cat([situation(r.trace, r.decision_chunks, r.probability, self.config.gamma) for r in rollouts])
 
@@ -102,24 +123,34 @@ class GroupCredit:
     def __init__(self, config: ReinforcementConfig, max_reply_tokens: int) -> None:
         self.config, self.max_reply_tokens = config, max_reply_tokens
 
-    def assign(self, batch: Experience, rollouts: Sequence[Rollout], frozen: Tensor, first: bool) -> dict[str, float]:
-        """Give the batch its advantages; a group stands together. The choice that was not taken counts nothing.
+    def assign(
+        self, rollouts: Sequence[Rollout], frozen: Tensor | None, first: bool
+    ) -> tuple[Advantages, dict[str, float]]:
+        """Return the advantages; a group stands together. The choice that was not taken counts nothing.
 
         `group/without_difference` is the share of groups whose episodes earned the same: nothing is learned from them.
         """
-        size, config, device = self.config.episodes_per_scenario, self.config, batch.row.device
+        size, config = self.config.episodes_per_scenario, self.config
         groups = [rollouts[i : i + size] for i in range(0, len(rollouts), size)]
         own = [group_advantages(group, config.gamma) for group in groups]
-        advantage = torch.cat(own).to(device)
-        taken = batch.action[batch.is_decision].unsqueeze(1)
-        both = torch.zeros_like(batch.decision_policy)
-        batch.decision_weight = both.scatter(1, taken, 1.0)
-        batch.decision_advantage = both.scatter(1, taken, advantage.unsqueeze(1))
-        if config.whiten_advantages:
-            batch.decision_advantage = scaled(batch.decision_advantage, batch.decision_weight, True)
-        batch.content_advantage = torch.cat([content_advantages(g, self.max_reply_tokens) for g in groups]).to(device)
-        batch.raw_advantage = _of_tokens(advantage, batch, config.whiten_advantages)
-        return {"group/without_difference": sum(not a.any() for a in own) / len(own)}
+        advantage, taken = torch.cat(own), _taken(rollouts).unsqueeze(1)
+        both = torch.zeros(len(advantage), 2)
+        weight, decision = both.scatter(1, taken, 1.0), both.scatter(1, taken, advantage.unsqueeze(1))
+        result = Advantages(
+            decision_weight=weight,
+            decision=scaled(decision, weight, True) if config.whiten_advantages else decision,
+            content=torch.cat([content_advantages(g, self.max_reply_tokens) for g in groups]),
+            raw=_of_tokens(advantage, rollouts, config.whiten_advantages),
+        )
+        return result, {"group/without_difference": sum(not a.any() for a in own) / len(own)}
+
+
+def _taken(rollouts: Sequence[Rollout]) -> Tensor:
+    return torch.cat([rollout.choices for rollout in rollouts])
+
+
+def _sampled(rollouts: Sequence[Rollout]) -> Tensor:
+    return torch.cat([rollout.decision_policy for rollout in rollouts])
 
 
 def scaled(advantage: Tensor, weight: Tensor, whiten: bool) -> Tensor:
@@ -136,8 +167,9 @@ def scaled(advantage: Tensor, weight: Tensor, whiten: bool) -> Tensor:
     return advantage / (scale + 1e-6)
 
 
-def _of_tokens(advantage: Tensor, batch: Experience, whiten: bool) -> Tensor:
+def _of_tokens(advantage: Tensor, rollouts: Sequence[Rollout], whiten: bool) -> Tensor:
     """Give a decision's advantage [D] to its control token and the reply tokens that follow it: float32 [A]."""
-    of_decision = batch.is_decision.cumsum(0) - 1  # every episode begins with a decision
+    is_decision = torch.tensor([d for rollout in rollouts for d in rollout.is_decision])
+    of_decision = is_decision.cumsum(0) - 1  # every episode begins with a decision
     own = advantage[of_decision].unsqueeze(1)
     return scaled(own, torch.ones_like(own), whiten).squeeze(1)

@@ -40,16 +40,23 @@ class Experience:
     raw_advantage: Tensor = field(default_factory=_empty)  # float32 [A]
     raw_reference: Tensor = field(default_factory=_empty)  # float32 [A, vocab]
 
+    def counts(self, chosen: Tensor) -> dict[str, float]:
+        """Return how many `actions` and `decisions` some episodes have: int64 [B]."""
+        of_them = torch.isin(self.row, chosen)
+        return {"actions": int(of_them.sum()), "decisions": int((of_them & self.is_decision).sum())}
+
     def pieces(self, budget: int | None, chosen: Tensor | None = None) -> Iterator[Tensor]:
         """Yield episodes that go through the model together: int64 indices, ascending in each piece.
 
         Args:
             budget: Tokens of a piece, padding included; episodes of about one length share it. One that is longer than
                 the budget goes alone. None: all in one piece.
-            chosen: int64 [B] of the episodes; default: all.
+            chosen: int64 [B] of the episodes; default: all. Of none there is no piece.
         """
         device = self.row.device
         chosen = torch.arange(len(self.lengths), device=device) if chosen is None else chosen
+        if not len(chosen):
+            return
         if budget is None:
             yield chosen
             return
@@ -103,13 +110,11 @@ def experience(model: LALM, rollouts: Sequence[Rollout]) -> Experience:
     return Experience(
         tokens=collate(sequences, counts, layout.audio_tokens_per_chunk).to(device),
         lengths=tuple(len(sequence) for sequence in sequences),
-        audio=torch.cat([e for rollout in rollouts for e in rollout.embeddings]).clone(),
+        audio=torch.cat([e for rollout in rollouts for e in rollout.embeddings]).clone().to(device),
         row=torch.tensor(row, device=device),
         at=torch.tensor(at, device=device),
         is_decision=torch.tensor([d for rollout in rollouts for d in rollout.is_decision], device=device),
         action=torch.tensor(action, device=device),
         log_prob=torch.tensor([p for rollout in rollouts for p in rollout.log_prob], device=device),
-        decision_policy=torch.tensor(
-            [[1.0 - p, p] for rollout in rollouts for p in rollout.probability], device=device
-        ),
+        decision_policy=torch.cat([rollout.decision_policy for rollout in rollouts]).to(device),
     )

@@ -14,7 +14,8 @@ from in trainers/ppo_state.py.
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,12 @@ import numpy as np
 import torch
 from datasets import Dataset
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 from transformers import GenerationConfig, TrainerControl
 
-from envs.errors import PolicyError
+from envs.errors import ConfigError, PolicyError
 from envs.rewards import Reward
+from envs.scenario import Scenario
 from policies.lora import add_lora, has_lora, merge_lora
 from policies.modeling_lalm import LALM
 from policies.tokenizer import ReplyTokenizer
@@ -34,7 +37,9 @@ from trainers.credit import Credit, CriticCredit, GroupCredit
 from trainers.critic import SITUATION_SIZE, Critic
 from trainers.experience import Experience, experience
 from trainers.kl_controller import KLController
+from trainers.learners import Learners
 from trainers.ppo_loss import RAW, SPLIT, PPOLoss, raw_ids, raw_log_probs
+from trainers.ppo_parameters import make_optimizer, train_only_what_is_asked
 from trainers.ppo_state import identity, restore_newest, save_run
 from trainers.ppo_summary import Reinforced, Stopwatch, mean_kl, reinforced, summary
 from trainers.progress import show_progress
@@ -86,16 +91,31 @@ class StreamPPOTrainer(PPOTrainer):
             self.identity = identity(model, config, trl["args"].seed, trl["train_dataset"]["seed"])
         if config.lora_rank:
             add_lora(model, config.lora_rank)
-        _free(model, config)
+        train_only_what_is_asked(model, config)
         critic = Critic(model.text_model.config.hidden_size if config.critic == "hidden" else SITUATION_SIZE)
         super().__init__(
             model=model,
             ref_model=AdaptersOff(model) if config.lora_rank else None,
             value_model=critic,
             processing_class=tokenizer.hf,
-            optimizers=(_optimizer(model, config), None),
+            optimizers=(make_optimizer(model, config), None),
             **trl,
         )
+        # Not Accelerate's, which deals batches out by process: all know all seeds, and draw them as one process does.
+        self.dataloader = DataLoader(
+            self.train_dataset,
+            batch_size=config.scenarios_per_iteration,
+            shuffle=True,
+            collate_fn=self.data_collator,
+            drop_last=True,
+        )
+        self.learners = Learners()
+        torch.manual_seed(self.args.seed)  # TRL's differs by process; what they all draw has to be the same
+        if config.episodes_per_iteration < self.learners.count:
+            raise ConfigError(
+                f"ppo.episodes_per_iteration is {config.episodes_per_iteration}, expected at least one for each of the"
+                f" {self.learners.count} processes; start fewer, or play more"
+            )
         self.kl = KLController(SPLIT if config.objective == "split" else RAW, config.kl_coef, config.kl_target)
         self.loss = PPOLoss(config, self.kl)
         longest = model.config.max_reply_tokens
@@ -129,7 +149,8 @@ class StreamPPOTrainer(PPOTrainer):
         self.control = self.callback_handler.on_train_begin(args, self.state, self.control)
         for iteration in range(self.state.global_step, args.num_total_batches):
             self._iterate(iteration)
-            if self.checkpoints is not None and self.state.global_step % self.checkpoint_every == 0:
+            due = self.state.global_step % self.checkpoint_every == 0
+            if self.checkpoints is not None and due and self.learners.is_main:
                 save_run(self, self.checkpoints)
             self.control = self.callback_handler.on_step_end(args, self.state, self.control)
         self.control = self.callback_handler.on_train_end(args, self.state, self.control)
@@ -139,24 +160,32 @@ class StreamPPOTrainer(PPOTrainer):
         self.policy.eval()
         scenarios = self.reward_model.scenarios(iteration / self.config.iterations)  # composing is no rollout
         with watch("rollouts"):
-            rollouts = collect(
-                self.policy,
-                self.tokenizer,
-                scenarios,
-                self._next_seeds(),
-                self.reward_model.reward,
-                self.args.seed * 1_000_003 + iteration,
-            )
+            rollouts = self._play(scenarios, iteration)
         with watch("judge"):
             batch = experience(self.policy, rollouts)
-            judged = self._judge(batch, rollouts)
+            everyones = self.learners.gather([replace(rollout, embeddings=[]) for rollout in rollouts])
+            judged = self._judge(batch, everyones)
         with watch("update"):
             statistics = self._update(batch)
         self.lr_scheduler.step()
         self.state.global_step += 1
-        self.state.episode += len(rollouts)
+        self.state.episode += len(everyones)
         rate = {"lr": self.lr_scheduler.get_last_lr()[0]}
-        self.log({**summary(rollouts), **statistics, **judged, **rate, **watch.summary()})
+        self.log({**summary(everyones), **statistics, **judged, **rate, **watch.summary()})
+
+    def _play(self, scenarios: Callable[[int], Scenario], iteration: int) -> list[Rollout]:
+        """Play this process's share of an iteration's episodes; each draws as if all were played by one."""
+        seeds = self._next_seeds()
+        own = self.learners.share(len(seeds))
+        return collect(
+            self.policy,
+            self.tokenizer,
+            scenarios,
+            [seeds[episode] for episode in own],
+            self.reward_model.reward,
+            self.args.seed * 1_000_003 + iteration,
+            own.start,
+        )
 
     def _next_seeds(self) -> list[int]:
         """Return the seeds of an iteration's episodes; a group's stand together."""
@@ -166,7 +195,12 @@ class StreamPPOTrainer(PPOTrainer):
         return [seed for seed in self.ahead.pop(0) for _ in range(repeats)]
 
     def _judge(self, batch: Experience, rollouts: Sequence[Rollout]) -> dict[str, float]:
-        """Add advantages and the reference policy's probabilities; return what is to be logged."""
+        """Add advantages and the reference policy's probabilities; return what is to be logged.
+
+        Args:
+            batch: This process's episodes.
+            rollouts: Those of all processes: each compares with the same mean, and fits the same critic.
+        """
         decided = batch.is_decision
         with torch.no_grad():
             reference = self._states(self.ref_model, batch)
@@ -179,7 +213,16 @@ class StreamPPOTrainer(PPOTrainer):
                     self.ref_model.decision_log_probs(reference[decided]),
                     self.ref_model.content_log_probs(reference[~decided]),
                 )
-        return self.credit.assign(batch, rollouts, reference[decided], self.state.global_step == 0)
+        frozen = None
+        if self.config.algorithm == "ppo" and self.config.critic == "hidden":
+            frozen = torch.cat(self.learners.gather([reference[decided].cpu()]))
+        found, logged = self.credit.assign(rollouts, frozen, self.state.global_step == 0)
+        self.learners.copy_from_main(self.critic.parameters())  # on GPUs the last bits of sums may differ
+        mine, device = found.of(rollouts, self.learners.share(len(rollouts))), batch.row.device
+        batch.decision_weight = mine.decision_weight.to(device)
+        batch.decision_advantage = mine.decision.to(device)
+        batch.content_advantage, batch.raw_advantage = mine.content.to(device), mine.raw.to(device)
+        return logged
 
     def _states(self, model: LALM, batch: Experience) -> Tensor:
         """Return the states that predict all actions: [A, hidden]."""
@@ -191,54 +234,41 @@ class StreamPPOTrainer(PPOTrainer):
         return result
 
     def _update(self, batch: Experience) -> dict[str, float]:
-        """Make several epochs of minibatches of episodes; return mean statistics."""
-        args, policy, budget = self.args, self.policy, self.config.tokens_per_minibatch
+        """Make several epochs of minibatches of episodes; return mean statistics.
+
+        The minibatches are those of one process; of each, a process learns from the episodes that it played.
+        """
+        args, policy = self.args, self.policy
         policy.train(policy.text_model.gradient_checkpointing)  # which needs it; else the policy stays as it sampled
         order = np.random.default_rng([args.seed, self.state.global_step])
+        own = self.learners.share(self.config.episodes_per_iteration)
         history: list[Counter[str]] = []
         for _ in range(args.num_ppo_epochs):
-            for chosen in np.array_split(order.permutation(len(batch.lengths)), self.config.minibatches):
-                minibatch = torch.from_numpy(np.sort(chosen)).to(batch.row.device)
-                self.optimizer.zero_grad()
-                statistics: Counter[str] = Counter()
-                for piece in batch.pieces(budget, minibatch):
-                    loss, own = self.loss(policy, batch, piece, minibatch)
-                    self.accelerator.backward(loss)
-                    statistics.update(own)
-                self.accelerator.clip_grad_norm_(policy.parameters(), args.max_grad_norm)  # not the critic's
-                self.optimizer.step()
-                history.append(statistics)
+            for chosen in np.array_split(
+                order.permutation(self.config.episodes_per_iteration), self.config.minibatches
+            ):
+                here = np.sort([episode - own.start for episode in chosen if episode in own]).astype(np.int64)
+                history.append(self._step(batch, torch.from_numpy(here).to(batch.row.device)))
         coefficients = {f"kl_coef/{part}": value for part, value in self.kl.coefficients.items()}
         self.kl.update({part: kl for part in self.loss.names if (kl := mean_kl(history, part)) is not None})
         return {key: float(np.mean([h[key] for h in history])) for key in history[0]} | coefficients
 
-
-def _free(model: LALM, config: ReinforcementConfig) -> None:
-    """Freeze what the configuration does not train, hearing first."""
-    frozen: list[nn.Module] = [model.encoder, model.projector]
-    if config.train == "head":
-        frozen += [model.text_model, model.lm_head]
-    if config.lora_rank:  # the reference is the model without adapters: nothing else of it may move
-        frozen.append(model.lm_head)
-        model.decision_head.requires_grad_(True)  # of which it has a copy; adapters come with all else frozen
-    if config.mode == "content_only" or config.objective == "raw_token":
-        frozen.append(model.decision_head)
-    for module in frozen:
-        module.requires_grad_(False)
-
-
-def _optimizer(model: LALM, config: ReinforcementConfig) -> torch.optim.Optimizer:
-    """Return AdamW over the decision's head and, more slowly, what may be trained of the language model."""
-
-    def trained(*modules: nn.Module) -> list[nn.Parameter]:
-        own = (parameter for module in modules for parameter in module.parameters() if parameter.requires_grad)
-        return list(dict.fromkeys(own))  # the head's weight is tied
-
-    groups = [
-        {"params": trained(model.decision_head), "lr": config.decision_learning_rate},
-        {"params": trained(model.text_model, model.lm_head), "lr": config.learning_rate},
-    ]
-    return torch.optim.AdamW([group for group in groups if group["params"]], weight_decay=0.0)
+    def _step(self, batch: Experience, minibatch: Tensor) -> Counter[str]:
+        """Make one update from a minibatch, of which this process has these episodes; return its statistics."""
+        policy = self.policy
+        counts = self.learners.add(batch.counts(minibatch))
+        self.optimizer.zero_grad()
+        statistics = Counter(self.loss.no_statistics)
+        for piece in batch.pieces(self.config.tokens_per_minibatch, minibatch):
+            loss, own = self.loss(policy, batch, piece, counts)
+            self.accelerator.backward(loss)
+            statistics.update(own)
+        # DDP adds gradients up only where a forward went through its wrapper. Ours goes through parts of the policy, in
+        # as many pieces as a process has of the minibatch, maybe none; and it takes means, where these are shares.
+        self.learners.add_gradients(policy.parameters())
+        self.accelerator.clip_grad_norm_(policy.parameters(), self.args.max_grad_norm)  # not the critic's
+        self.optimizer.step()
+        return Counter(self.learners.add(statistics))
 
 
 def _collate_seeds(rows: Sequence[dict[str, int]]) -> dict[str, Tensor]:
@@ -271,7 +301,6 @@ def make_trainer(
         gradient_accumulation_steps=1,
         num_mini_batches=1,  # of scenarios: ours are of episodes
         num_ppo_epochs=config.epochs,
-        total_episodes=config.iterations * config.scenarios_per_iteration,
         learning_rate=config.learning_rate,
         lr_scheduler_type="linear",
         max_grad_norm=1.0,
@@ -287,6 +316,8 @@ def make_trainer(
         use_cpu=model.device.type == "cpu",
         seed=seed,
     )
+    # TRL's count; a batch of its is as much for each process, of which we make no use
+    arguments.total_episodes = config.iterations * config.scenarios_per_iteration * Learners().count
     rows = Dataset.from_dict({"seed": list(seeds)})
     return StreamPPOTrainer(
         config,

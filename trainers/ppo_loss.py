@@ -6,6 +6,7 @@ the ratio may grow further than it may fall: 0.02 grows by a fifth at a time to 
 Group-relative advantages know nothing of the other choice; there the one taken counts alone.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -38,8 +39,13 @@ class PPOLoss:
         self.config, self.kl = config, kl
         self.names = SPLIT if config.objective == "split" else RAW
 
+    @property
+    def no_statistics(self) -> dict[str, float]:
+        """What is said of no episode at all: zeros, by name."""
+        return {f"{name}/{which}": 0.0 for which in self.names for name in ("loss", "kl", "clipped", "actions")}
+
     def __call__(
-        self, policy: LALM, batch: Experience, piece: Tensor, minibatch: Tensor
+        self, policy: LALM, batch: Experience, piece: Tensor, counts: Mapping[str, float]
     ) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of a piece and its parts; over the pieces of a minibatch they add up to the minibatch's.
 
@@ -47,19 +53,18 @@ class PPOLoss:
             policy: Is trained.
             batch: All episodes.
             piece: int64, those that go through the model now.
-            minibatch: int64, those that the update is made from, the piece's among them.
+            counts: `actions` and `decisions` of the whole minibatch, other processes' episodes included.
         """
-        in_minibatch = torch.isin(batch.row, minibatch)
-        decisions = int((in_minibatch & batch.is_decision).sum())
+        actions, decisions = int(counts["actions"]), int(counts["decisions"])
         hidden, taken = batch.hidden_of(policy, piece, self.config.tokens_per_minibatch is not None)
         if self.config.objective == "raw_token":
-            parts = [self._token_part(policy, hidden, batch, taken, int(in_minibatch.sum()))]
+            parts = [self._token_part(policy, hidden, batch, taken, actions)]
         else:
             parts = [self._decision_part(policy, hidden, batch, taken, decisions)]
             if (taken & ~batch.is_decision).any():
-                parts.append(self._content_part(policy, hidden, batch, taken, int(in_minibatch.sum()) - decisions))
+                parts.append(self._content_part(policy, hidden, batch, taken, actions - decisions))
         loss = hidden.sum() * 0.0
-        statistics = {f"{name}/{which}": 0.0 for which in self.names for name in ("loss", "kl", "clipped", "actions")}
+        statistics = self.no_statistics
         for part in parts:
             loss = loss + part.coefficient * part.policy_loss + self.kl.coefficients[part.name] * part.kl
             statistics |= {

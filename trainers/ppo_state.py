@@ -48,9 +48,6 @@ def save_run(trainer: "StreamPPOTrainer", folder: Path) -> None:
     tensors |= own | critics | random_tensors("random")
     for age, remembered in enumerate(trainer.critic.memory):
         tensors |= {f"memory.{age}.{column}": value for column, value in enumerate(remembered)}
-    sampler = _sampler_generator(trainer)
-    if sampler is not None:
-        tensors["sampler"] = sampler.get_state()
     state = {
         "optimizer": optimizer,
         "critic_optimizer": critic_optimizer,
@@ -77,7 +74,8 @@ def restore_newest(trainer: "StreamPPOTrainer", folder: Path) -> None:
     if differs:
         said = ", ".join(f"{k} was {found.config.get(k)!r} and is {wanted[k]!r}" for k in differs)
         raise ConfigError(f"{folder}: holds a checkpoint of another run: {said}; name another folder, or remove it")
-    print(f"going on after iteration {found.step}, from {folder}", flush=True)
+    if trainer.learners.is_main:
+        print(f"going on after iteration {found.step}, from {folder}", flush=True)
     _restore(trainer, found)
 
 
@@ -99,9 +97,6 @@ def _restore(trainer: "StreamPPOTrainer", found: Checkpoint) -> None:
     trainer.ahead = state["ahead"]
     trainer.kl.coefficients = dict(state["kl_coefficients"])
     load_random(found, "random")
-    sampler = _sampler_generator(trainer)
-    if sampler is not None:
-        sampler.set_state(found.tensors["sampler"])
     _unpack_generators(state["generators"])
 
 
@@ -127,8 +122,3 @@ def _unpack_generators(state: Mapping[str, Any]) -> None:
     np.random.set_state({**numpy_state, "state": {"key": key, "pos": numpy_state["state"]["pos"]}})  # noqa: NPY002
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
-
-
-def _sampler_generator(trainer: "StreamPPOTrainer") -> torch.Generator | None:
-    """Return what the order of the scenarios is drawn from; Accelerate gives the sampler one of its own."""
-    return getattr(trainer.dataloader.batch_sampler.sampler, "generator", None)

@@ -14,8 +14,9 @@ class ProgressBar(TrainerCallback):
         self.bar: tqdm[Any] | None = None
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Open the bar."""
-        self.bar = tqdm(total=state.max_steps, unit="step")
+        """Open the bar; of several processes, the main one."""
+        if state.is_world_process_zero:
+            self.bar = tqdm(total=state.max_steps, unit="step")
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Move it."""

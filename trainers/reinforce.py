@@ -1,6 +1,7 @@
 """A run that begins with a trained policy and reinforces it: `kind: ppo`, for PPO and for GRPO."""
 
 import json
+import os
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -65,6 +66,7 @@ def run_ppo(config: PPORunConfig, out: Path, clips: ClipFolder | None = None) ->
     `metrics.json`: on each suite of held-out streams the metrics before and after, and their difference, paired over
     the streams. Killed and started again with the same arguments, it goes on after the latest checkpoint, and on a CPU
     the policy has the bytes of a run that was not killed. What another run left there is kept in `earlier-N/`.
+    Under `torchrun`, all processes learn, and the main one writes and judges; `out` has to be seen by all of them.
 
     Args:
         config: Of the run.
@@ -73,8 +75,7 @@ def run_ppo(config: PPORunConfig, out: Path, clips: ClipFolder | None = None) ->
 
     Raises:
         PolicyError: when `config.policy` is no policy folder, or the new one cannot be written.
-        ConfigError: when `out` cannot be a folder, the reward fails, or the curriculum makes no sense; nothing is written
-            then.
+        ConfigError: when `out` cannot be a folder, or the reward or the curriculum fails; nothing is written then.
         ManifestError: when `clips` cannot be used; nothing is written then.
         OSError: when a result cannot be written; it is not left half-written.
     """
@@ -83,6 +84,9 @@ def run_ppo(config: PPORunConfig, out: Path, clips: ClipFolder | None = None) ->
     model, tokenizer, _ = read_policy(Path(config.policy))
     run = prepare(_as_quickstart(config, model), out, clips)
     curriculum = Curriculum(run.scenarios(), config.curriculum)
+    if int(os.environ.get("RANK", "0")) > 0:  # torchrun says so; the main process judges and writes
+        _reinforce(run, curriculum, config, model, tokenizer)
+        return
     compose_suites(run, validation=False)
     _begin(config, out, clips)
     results: dict[str, dict[str, dict[str, Metric]]] = {}

@@ -50,6 +50,16 @@ class Rollout:
         """What each decision earned until the next: float32 [D]."""
         return torch.tensor([r for r, is_decision in zip(self.reward, self.is_decision, strict=True) if is_decision])
 
+    @property
+    def choices(self) -> Tensor:
+        """What its decisions were, 1 for a response: int64 [D]."""
+        return torch.tensor([int(turn.reply is not None) for turn in self.turns])  # each decision begins a turn
+
+    @property
+    def decision_policy(self) -> Tensor:
+        """Probabilities of (silence, response) that its decisions were sampled with: float32 [D, 2]."""
+        return torch.tensor([[1.0 - p, p] for p in self.probability])
+
     def add_event(self, event: StepEvent, embeddings: Tensor) -> None:
         """Take in what the policy did in one step."""
         self.embeddings.append(embeddings)

@@ -1,4 +1,4 @@
-"""PPO under a curriculum: the streams follow from iteration and seed alone, whoever composes them and after any kill."""
+"""PPO under a curriculum: the streams follow from iteration and seed alone, whoever composes them, after any kill."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace

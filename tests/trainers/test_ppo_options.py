@@ -80,7 +80,7 @@ def gradient(trainer: StreamPPOTrainer, batch: Experience) -> dict[str, torch.Te
     trainer.policy.zero_grad()
     minibatch = torch.arange(len(batch.lengths))
     for piece in batch.pieces(trainer.config.tokens_per_minibatch, minibatch):
-        trainer.loss(trainer.policy, batch, piece, minibatch)[0].backward()
+        trainer.loss(trainer.policy, batch, piece, batch.counts(minibatch))[0].backward()
     return {name: p.grad.clone() for name, p in trainer.policy.named_parameters() if p.grad is not None}
 
 
@@ -155,7 +155,7 @@ def test_raw_tokens_are_one_policy_with_one_advantage(make: Make) -> None:
     assert all(len(batch.raw_advantage[turn == i].unique()) == 1 for i in turn.unique())
     assert batch.raw_advantage.square().mean().item() == pytest.approx(1.0, rel=1e-3)
     with torch.no_grad():
-        _, statistics = trainer.loss(policy, batch, torch.arange(4), torch.arange(4))
+        _, statistics = trainer.loss(policy, batch, torch.arange(4), batch.counts(torch.arange(4)))
     assert statistics["clipped/token"] == 0.0
     assert statistics["loss/token"] == pytest.approx(-batch.raw_advantage.mean().item(), abs=1e-5)
     assert statistics["actions/token"] == len(batch.row)

@@ -1,0 +1,109 @@
+"""Two processes that play and learn from half of the episodes each end with the weights of one."""
+
+import multiprocessing
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import distributed
+
+import trainers.credit
+from envs.errors import ConfigError
+from envs.foley import Foley
+from envs.proactive import ProactiveScenarios
+from envs.rewards import Reward
+from policies.tokenizer import train_tokenizer
+from tests.policies.conftest import REPLIES, tiny_model
+from trainers.config import ReinforcementConfig
+from trainers.ppo import StreamPPOTrainer, make_trainer
+from trainers.run import one_thread
+from trainers.scenes import Steady
+
+PROCESSES, SEEDS = 2, range(7)  # the last stream of an epoch is left out, by however many processes
+# Adam moves a weight by about the learning rate, by however little it should: with a small one, sums that round otherwise
+# stay below the tolerance, and a gradient that is missing or counted twice does not.
+RATES = {"learning_rate": 1e-4, "decision_learning_rate": 1e-4}
+USUAL = {"iterations": 1, "episodes_per_iteration": 6, "minibatches": 2, "epochs": 1, **RATES}
+CASES: dict[str, dict[str, Any]] = {
+    "one update": {"minibatches": 1, "content_coef": 1.0},
+    "a hidden critic": {"iterations": 2, "critic": "hidden", "tokens_per_minibatch": 100, "whiten_advantages": True},
+    "groups across processes": {
+        "algorithm": "grpo",
+        "episodes_per_scenario": 2,
+        "objective": "raw_token",
+        "minibatches": 6,  # each is of one process
+        "lora_rank": 2,
+    },
+}
+
+
+def trained(options: dict[str, Any], folder: Path) -> StreamPPOTrainer:
+    tokenizer = train_tokenizer(REPLIES, 300)
+    config = ReinforcementConfig(**{**USUAL, **options})
+    streams, model = Steady(ProactiveScenarios(Foley(), 0.8, (9, 12))), tiny_model(tokenizer)
+    arguments = (model, tokenizer, streams, SEEDS, Reward.default(), config)
+    trainer = make_trainer(*arguments, folder / "logs", 0, folder / "kept")
+    trainer.train()
+    return trainer
+
+
+def result(trainer: StreamPPOTrainer) -> dict[str, Any]:
+    logged = {k: v for k, v in trainer.state.log_history[-1].items() if not k.startswith("time/")}
+    return {"policy": trainer.policy.state_dict(), "critic": trainer.critic.state_dict(), "logged": logged}
+
+
+def work(process: int, folder: Path) -> None:
+    """One process, with what torchrun would tell it."""
+    ours, all_of_us = dict.fromkeys(("RANK", "LOCAL_RANK"), process), ("WORLD_SIZE", "LOCAL_WORLD_SIZE")
+    os.environ |= {name: str(value) for name, value in {**ours, **dict.fromkeys(all_of_us, PROCESSES)}.items()}
+    torch.set_num_threads(1)
+    trainers.credit.CRITIC_STEPS = 5
+    how = {"init_method": f"file://{folder}/meeting", "rank": process, "world_size": PROCESSES}
+    distributed.init_process_group("gloo", **how)
+    for case, options in CASES.items():
+        torch.save(result(trained(options, folder / case / str(process))), folder / f"{case} {process}")
+    with pytest.raises(ConfigError, match="episodes_per_iteration is 1, expected at least one for each of the 2"):
+        trained({"episodes_per_iteration": 1, "minibatches": 1}, folder / "few")
+    distributed.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the processes found. Both are forked from one that has imported everything: imports are what takes long."""
+    path = tmp_path_factory.mktemp("processes")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    processes = [context.Process(target=work, args=(i, path), daemon=True) for i in range(PROCESSES)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0] * PROCESSES
+    return path
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_two_processes_end_with_the_weights_of_one(
+    folder: Path, case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainers.credit, "CRITIC_STEPS", 5)
+    with one_thread():
+        expected = result(trained(CASES[case], tmp_path))
+    found, other = (torch.load(folder / f"{case} {process}") for process in range(PROCESSES))
+    for part in ("policy", "critic"):
+        assert found[part].keys() == expected[part].keys()
+        for name, value in expected[part].items():
+            assert torch.equal(found[part][name], other[part][name]), f"the processes part company at {name}"
+            torch.testing.assert_close(found[part][name], value, atol=1e-6, rtol=0)
+    assert found["logged"] == other["logged"]
+    assert found["logged"] == pytest.approx(expected["logged"], abs=1e-4)
+
+
+def test_the_main_process_alone_writes(folder: Path) -> None:
+    for case in CASES:
+        assert list((folder / case / "0" / "logs").glob("**/events.out.tfevents.*"))
+        assert [path.name[:5] for path in (folder / case / "0" / "kept").iterdir()][:1] == ["step-"]
+        assert not list((folder / case / "1").glob("**/events.out.tfevents.*"))
+        assert not (folder / case / "1" / "kept").exists()

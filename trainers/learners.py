@@ -1,0 +1,65 @@
+"""The processes that learn together, as `torchrun` starts them: who does what, and how it is put together again.
+
+Each plays and learns from its share of the episodes; whatever is a mean over an iteration is one over all of them. With
+one process nothing is sent, and nothing is computed otherwise than without this file.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import torch
+from accelerate import PartialState
+from torch import Tensor, distributed, nn
+
+T = TypeVar("T")
+
+
+class Learners:
+    """All learners, seen from one of them. Every one has to make the same calls, in the same order."""
+
+    def __init__(self) -> None:
+        state = PartialState()  # of the process; Accelerate has read the environment that torchrun set
+        self.rank, self.count, self.device = state.process_index, state.num_processes, state.device
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the one that writes and says things."""
+        return self.rank == 0
+
+    def share(self, total: int) -> range:
+        """Return which of `total` episodes are this process's; shares follow each other in the order of the ranks."""
+        return range(total * self.rank // self.count, total * (self.rank + 1) // self.count)
+
+    def gather(self, own: Sequence[T]) -> list[T]:
+        """Return what all processes have, in the order of their ranks; it is pickled."""
+        if self.count == 1:
+            return list(own)
+        found: list[Any] = [None] * self.count
+        distributed.all_gather_object(found, list(own))
+        return [one for part in found for one in part]
+
+    def add(self, own: Mapping[str, float]) -> dict[str, float]:
+        """Return the sums over all processes; all have the same keys."""
+        if self.count == 1:
+            return dict(own)
+        total = torch.tensor(list(own.values()), dtype=torch.float64, device=self.device)
+        distributed.all_reduce(total)
+        return dict(zip(own, total.tolist(), strict=True))
+
+    def add_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Give every process the sums of all gradients; what has none anywhere keeps none."""
+        if self.count == 1:
+            return
+        trained = [parameter for parameter in parameters if parameter.requires_grad]
+        somewhere = torch.tensor([p.grad is not None for p in trained], dtype=torch.int32, device=self.device)
+        distributed.all_reduce(somewhere, distributed.ReduceOp.MAX)
+        for parameter, has_one in zip(trained, somewhere.tolist(), strict=True):
+            if has_one:
+                parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+                distributed.all_reduce(parameter.grad)
+
+    def copy_from_main(self, tensors: Iterable[Tensor]) -> None:
+        """Give every process the main one's numbers, in place."""
+        if self.count > 1:
+            for tensor in tensors:
+                distributed.broadcast(tensor.detach(), src=0)
