@@ -1,5 +1,6 @@
 """The LALM as a `Policy`: the engine behind `reset` and `act`, from a policy folder and into one."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from envs.scenario import Audio
 from policies.base import Actions, Observations
 from policies.engine import Clock, Engine, Sampling, SimulatedClock, StepEvent
 from policies.modeling_lalm import LALM
+from policies.offline import NUM_SLOTS, answer_ids
 from policies.policy_folder import find_policy, push_policy, read_policy, write_policy
 from policies.tokenizer import ReplyTokenizer
 
@@ -172,6 +174,23 @@ class LALMPolicy:
             )
         active = [slot for slot, session in enumerate(self.sessions) if session is not None]
         return {slot: check_samples(audio[slot], f"observations['audio'][{slot}]") for slot in active}
+
+    def answer(self, clips: Sequence[Audio], instructions: Sequence[str], num_slots: int = NUM_SLOTS) -> list[str]:
+        """Answer whole clips offline, greedily: no stream, no decision; see `policies.offline`.
+
+        Args:
+            clips: Floats [n] in [-1, 1], mono, 16 kHz, of any lengths.
+            instructions: What is asked of each, as text; blank: nothing.
+            num_slots: Answered at once.
+
+        Raises:
+            PolicyError: when there are not as many instructions as clips.
+            AudioError: when a clip is empty, longer than two minutes, or cannot be used.
+            SessionError: when the model fails.
+        """
+        ids = [self.tokenizer.encode(text) for text in instructions]
+        sampling = replace(self.sampling, temperature=0.0)
+        return [self.tokenizer.decode(reply) for reply in answer_ids(self.model, clips, ids, num_slots, sampling)]
 
     @property
     def response_probabilities(self) -> list[float | None]:

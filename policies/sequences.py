@@ -33,13 +33,15 @@ class StreamSequence:
         return len(self.columns)
 
 
-def lay_out(layout: TokenLayout, turns: Sequence[Turn]) -> StreamSequence:
+def lay_out(layout: TokenLayout, turns: Sequence[Turn], instruction: Sequence[int] = ()) -> StreamSequence:
     """Lay out a stream whose decisions were taken after the chunks named by `turns`, in order.
+
+    An `instruction` stands between the prefix and the first chunk; it is no target.
 
     The chunks between two turns become one run of blocks. For streams longer than the window, the prefix and the sinks
     are there once for every window, so that one forward pass equals what the engine computes with eviction.
     """
-    stream, body, decisions, contents = StreamLayout(layout), TokenColumns(), [], []
+    stream, body, decisions, contents = StreamLayout(layout, instruction), TokenColumns(), [], []
     heads: dict[int, TokenColumns] = {}  # by window start
     for turn in turns:
         body.extend(stream.run(turn.chunk - stream.last_chunk))

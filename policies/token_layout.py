@@ -4,8 +4,12 @@
 `response` (paper, section on the streaming format). A reply of n tokens, the end token included, lasts
 ceil(n / K) chunks; the chunks heard meanwhile follow it as one run of blocks with a single control token after
 the last. The engine lays out live sessions with the very class that lays out training samples.
+
+An offline turn is `[offline] [english] instruction... ( [audio-begin] audio*N [assistant] )* response reply... [end]`:
+all blocks of a clip in one run, and an instruction, where there is one, in front of them as the paper's system prompt.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 SPECIAL_TOKENS = (
@@ -46,7 +50,7 @@ class TokenLayout:
 
     @property
     def prefix(self) -> tuple[int, ...]:
-        """The tokens every streamed sample begins with."""
+        """The tokens every sample begins with: mode and language."""
         return (self.online, self.english)
 
     @property
@@ -88,11 +92,12 @@ class StreamLayout:
     reply is being written. What is fed from one drain to the next shares one window, which ends with the run's last
     chunk, so that eviction happens once a drain. The prefix, and the sinks after it, always stand just before the
     window: rotary positions never grow apart however long the stream is. The window begins to move when it has left the
-    sinks behind.
+    sinks behind. An instruction belongs to the first chunk, and leaves the window with it.
     """
 
-    def __init__(self, layout: TokenLayout) -> None:
+    def __init__(self, layout: TokenLayout, instruction: Sequence[int] = ()) -> None:
         self.layout = layout
+        self._instruction = instruction
         self.next_position = len(layout.prefix)
         self.last_chunk = -1
         self.window_start = 0
@@ -142,6 +147,8 @@ class StreamLayout:
         for _ in range(count):
             self.last_chunk += 1
             self._block_positions[self.last_chunk] = self.next_position
+            for token_id in self._instruction if self.last_chunk == 0 else ():
+                self._append(columns, token_id)
             first = self.last_chunk * layout.audio_tokens_per_chunk
             self._append(columns, layout.audio_begin)
             for j in range(layout.audio_tokens_per_chunk):

@@ -23,6 +23,7 @@ from policies.engine.scheduler import Plan, plan_step
 from policies.engine.session import Decision, Session, StepEvent
 from policies.engine.stats import EngineStats
 from policies.modeling_lalm import LALM
+from policies.token_layout import TokenLayout
 
 MOST_WAITING_S = 120.0  # of audio that a session may have pushed and no step has taken: memory stays bounded
 
@@ -39,6 +40,7 @@ class Engine:
         clock: Of latencies; default: the wall's.
         idle_limit_s: A session that has pushed nothing for so long is ended, and its slot freed; None: never.
         recording: Takes down who came, what they said and when a step began, to be played again.
+        layout: Of its sessions, over the model's token ids; default: the model's own.
 
     Raises:
         PolicyError: when there is to be no slot.
@@ -53,26 +55,31 @@ class Engine:
         clock: Clock | None = None,
         idle_limit_s: float | None = None,
         recording: Recording | None = None,
+        layout: TokenLayout | None = None,
     ) -> None:
         if num_slots < 1:
             raise PolicyError(f"num_slots is {num_slots}, expected at least 1")
         self.model = model.eval()
-        self.layout = model.layout
+        self.layout = layout or model.layout
         self.full_duplex = full_duplex
         self.clock: Clock = clock or WallClock()
         self.idle_limit_s = idle_limit_s
         self.recording = recording
         self.stats = EngineStats(num_slots)
         self.sessions: dict[int, Session] = {}
-        self._runner = ModelRunner(self.model, num_slots)
+        self._runner = ModelRunner(self.model, num_slots, self.layout)
         self._admission = Admission(num_slots)
         self._lock = threading.Lock()  # of the sessions, their audio, and who is in
         self._step_lock = threading.Lock()  # one step at a time
         self._leaving: list[int] | None = None  # slots to free when the step has ended; None between steps
         self._next_id = 0
 
-    def open(self, sampling: Sampling | None = None) -> int:
+    def open(self, sampling: Sampling | None = None, instruction: Sequence[int] = ()) -> int:
         """Admit a session and return its id.
+
+        Args:
+            sampling: How it decides and writes.
+            instruction: Ids of a text that stands before its first chunk; there has to be room for it in the window.
 
         Raises:
             CapacityError: when all slots are taken.
@@ -81,7 +88,7 @@ class Engine:
         with self._lock:
             slot = self._admission.admit()
             context = self._runner.features.context_samples
-            session = Session.begin(self._next_id, slot, self.layout, sampling, context)
+            session = Session.begin(self._next_id, slot, self.layout, sampling, context, instruction)
             session.pushed_at = self.clock.now()
             self.sessions[session.id] = session
             self._next_id += 1
@@ -210,6 +217,8 @@ class Engine:
                 # A reply goes on for all chunks that were heard; one that is decided on has the time of one.
                 going_on = session.reply is not None and not self.full_duplex
                 session.budget = (len(taken) if going_on else 1) * self.layout.tokens_per_chunk
+                if session.sampling.unhurried:
+                    session.budget = self.model.config.max_reply_tokens
                 for _ in taken:
                     session.arrival = session.arrivals.popleft()
                 heard.append(session)

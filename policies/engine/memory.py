@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from policies.modeling_lalm import LALM, ExactRotaryEmbedding, rotate
-from policies.token_layout import NO_AUDIO, PREFIX_CHUNK, TokenColumns
+from policies.token_layout import NO_AUDIO, PREFIX_CHUNK, TokenColumns, TokenLayout
 
 _EMPTY = torch.iinfo(torch.int64).max  # position of an empty column: after every query
 _ALWAYS = torch.iinfo(torch.int64).max  # chunk of a prefix column: inside every window
@@ -84,8 +84,8 @@ class SlotColumns:
 class KVMemory:
     """Keys and values of all sessions: [layers, slots, heads, columns, D], in the model's type, on its device."""
 
-    def __init__(self, model: LALM, num_slots: int) -> None:
-        config, layout = model.text_model.config, model.layout
+    def __init__(self, model: LALM, num_slots: int, layout: TokenLayout | None = None) -> None:
+        config, layout = model.text_model.config, layout or model.layout
         per_chunk = layout.audio_tokens_per_chunk + 3 + layout.tokens_per_chunk
         self.prefix = len(layout.prefix)
         # A reply that is being said stands in the window's last chunk, and one that has ended in its first.

@@ -9,26 +9,27 @@ from policies.engine.decoder import Decoder
 from policies.engine.memory import KVMemory
 from policies.engine.session import Session
 from policies.modeling_lalm import LALM
-from policies.token_layout import NO_AUDIO, TokenColumns
+from policies.token_layout import NO_AUDIO, TokenColumns, TokenLayout
 
 
 class ModelRunner:
     """Runs the model over sessions, whatever their positions; their numbers do not depend on who else is there."""
 
-    def __init__(self, model: LALM, num_slots: int) -> None:
+    def __init__(self, model: LALM, num_slots: int, layout: TokenLayout | None = None) -> None:
+        layout = layout or model.layout
         self.model = model
         self.features = model.make_features()
-        self.memory = KVMemory(model, num_slots)
+        self.memory = KVMemory(model, num_slots, layout)
         self.decoder = Decoder(model, self.memory)
         # Of each slot, at the position that predicts its next token.
         self.hidden = torch.zeros(
             num_slots, model.text_model.config.hidden_size, dtype=model.dtype, device=model.device
         )
         with torch.inference_mode():
-            prefix = self.memory.prefix_pass(model.layout.prefix)
+            prefix = self.memory.prefix_pass(layout.prefix)
             self.decoder.run(model.text_model.embed_tokens(prefix.ids), prefix)
             self.memory.share_prefix()
-        self._short = model.layout.audio_tokens_per_chunk + 3  # one block and a pending token
+        self._short = layout.audio_tokens_per_chunk + 3  # one block and a pending token
 
     def encode(self, owners: Sequence[Session], windows: Sequence[Tensor]) -> None:
         """Encode chunks of sessions, in the order of each, and queue their embeddings."""

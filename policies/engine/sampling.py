@@ -24,6 +24,7 @@ class Sampling:
         max_reply_tokens: A reply is ended after this many tokens, the end token included; None: the model's own limit,
             which is never exceeded.
         stop: A reply is ended once its last tokens are one of these runs of ids.
+        unhurried: A reply is written in one step, as if it took no time; else at K tokens a chunk.
     """
 
     threshold: float | None = 0.5
@@ -33,6 +34,7 @@ class Sampling:
     top_p: float = 1.0
     max_reply_tokens: int | None = None
     stop: tuple[tuple[int, ...], ...] = ()
+    unhurried: bool = False
 
     def __post_init__(self) -> None:
         wrong = {

@@ -1,6 +1,7 @@
 """One stream's state inside the engine, and what it did in a step."""
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -67,7 +68,15 @@ class Session:
     budget: int = 0  # reply tokens that it may still say in this step
 
     @classmethod
-    def begin(cls, id: int, slot: int, layout: TokenLayout, sampling: Sampling, context_samples: int) -> "Session":
+    def begin(
+        cls,
+        id: int,
+        slot: int,
+        layout: TokenLayout,
+        sampling: Sampling,
+        context_samples: int,
+        instruction: Sequence[int] = (),
+    ) -> "Session":
         """Return the state before the first sample."""
         rng = np.random.default_rng(sampling.seed)
-        return cls(id, slot, StreamLayout(layout), sampling, rng, FeatureStream(context_samples))
+        return cls(id, slot, StreamLayout(layout, instruction), sampling, rng, FeatureStream(context_samples))
