@@ -90,7 +90,9 @@ def _evaluate(command: argparse.ArgumentParser) -> None:
     _add_clips(command, "a folder of recordings")
     command.add_argument("--suite", choices=SUITES, help="a published benchmark in place of --clips")
     command.add_argument("--data", type=Path, metavar="DIR", help="holds the release of that benchmark")
-    command.add_argument("--tier", choices=TIERS, help="of that benchmark; default: single")
+    tiers = "; ".join(f"of {name} {', '.join(kind.tiers)}" for name, kind in SUITES.items())
+    command.add_argument("--tier", metavar="NAME", help=f"a part of that benchmark: {tiers}; default: the first")
+    command.add_argument("--offline", action="store_true", help="ask whole clips as well, where that has a meaning")
     command.add_argument(
         "--predictions", type=Path, metavar="FILE", help="write what was said there, as its authors do"
     )
@@ -129,8 +131,8 @@ def _check_judged_on(parser: argparse.ArgumentParser, options: argparse.Namespac
         parser.error("name either --clips or --suite")
     if (options.suite is None) != (options.data is None):
         parser.error("--suite and --data go together")
-    if options.suite is None and (options.tier, options.predictions) != (None, None):
-        parser.error("--tier and --predictions are of a --suite")
+    if options.suite is None and (options.tier, options.predictions, options.offline) != (None, None, False):
+        parser.error("--tier, --predictions and --offline are of a --suite")
     if options.suite is not None and options.held_out is not None:
         parser.error("--held-out is of --clips")
 

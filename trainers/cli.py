@@ -111,15 +111,19 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _evaluate_suite(options: argparse.Namespace, thinking_s: "ThinkingTime") -> None:
-    from trainers.suite_run import open_suite, run_suite  # noqa: PLC0415 - heavy
+    from envs.suites.catalogue import open_suite  # noqa: PLC0415 - heavy
+    from trainers.suite_run import run_suite  # noqa: PLC0415 - heavy
 
-    suite = open_suite(options.suite, options.data, options.tier or "single")
+    suite = open_suite(options.suite, options.data, options.tier)
     if not suite.coverage.complete and not options.json:
         print(suite.coverage, flush=True)
-    run = run_suite(options.policy, suite, options.seed, thinking_s=thinking_s)
+    run = run_suite(options.policy, suite, options.seed, thinking_s=thinking_s, offline=options.offline)
     if options.predictions is not None:
         run.write_predictions(options.predictions)
-    print(json.dumps(run.to_json(), indent=2, allow_nan=False) if options.json else _table(run.metrics))
+    if options.json:
+        print(json.dumps(run.to_json(), indent=2, allow_nan=False))
+    else:
+        print("\n".join([_table(run.metrics), *(f"{name}: {note}" for name, note in suite.notes.items())]))
 
 
 def _score(options: argparse.Namespace) -> None:

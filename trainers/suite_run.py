@@ -1,54 +1,78 @@
-"""Benchmark suites on the command line: play one through the engine, and score a prediction file of anybody's."""
+"""Benchmark suites on the command line: play one through the engine, and score a prediction file of anybody's.
+
+A suite whose items make sense without a stream is answered offline as well, by the same policy, where that is asked
+for: the two numbers of one model stand beside each other.
+"""
 
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from envs.errors import ScenarioError
+from envs.errors import PolicyError, ScenarioError
 from envs.files import write_text
 from envs.metrics import Metric
-from envs.suites import Suite
-from envs.suites.catalogue import SUITES
+from envs.suites import OfflineSuite, Suite
 from envs.suites.proactive_predictions import read_predictions
 from envs.suites.proactive_scores import CHRF_MATCH, Mode, SemanticMatch, score_predictions
 from envs.suites.proactive_sound_bench import ProactiveSoundBench
 from envs.thinking import ThinkingTime
 from envs.trace import Trace
-from trainers.evaluation import load_player, play
+from trainers.evaluation import GATE_FILE, JUDGED_BASELINES, load_player, play
 
 NUM_SLOTS = 64
 RERANKER_THRESHOLD = 0.5
+OFFLINE = "offline_"  # what the names of offline numbers begin with
+_QUESTIONS = 256  # recordings that are in memory at once
 
 
 @dataclass(frozen=True)
 class SuiteRun:
-    """A suite that was played: its traces in the order of its items, and its numbers."""
+    """A suite that was played: its traces in the order of its items, and its numbers.
+
+    Attributes:
+        suite: What was played.
+        traces: Of its items, in order.
+        metrics: Streamed numbers, then offline ones.
+        answers: Offline, in the order of the items; empty where none were asked for.
+    """
 
     suite: Suite
     traces: list[Trace]
     metrics: dict[str, Metric]
+    answers: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
-        """Return coverage, then every metric, as plain JSON types."""
+        """Return coverage, every metric, then the notes on them, as plain JSON types."""
         return {
             "coverage": self.suite.coverage.to_json(),
             **{name: metric.to_json() for name, metric in self.metrics.items()},
+            "notes": dict(self.suite.notes),
         }
 
     def write_predictions(self, path: Path) -> None:
         """Write the suite's own prediction file; it appears under its name when it is whole.
 
+        Where there are answers, each line has its own as `offline`.
+
         Raises:
             OSError: when it cannot be written.
         """
-        write_text(path, "".join(f"{json.dumps(line)}\n" for line in self.suite.predictions(self.traces)))
+        lines = self.suite.predictions(self.traces)
+        if self.answers:
+            lines = [{**line, "offline": said} for line, said in zip(lines, self.answers, strict=True)]
+        write_text(path, "".join(f"{json.dumps(line)}\n" for line in lines))
 
 
 def run_suite(
-    policy: str, suite: Suite, seed: int = 0, num_slots: int = NUM_SLOTS, thinking_s: ThinkingTime = 0.0
+    policy: str,
+    suite: Suite,
+    seed: int = 0,
+    num_slots: int = NUM_SLOTS,
+    thinking_s: ThinkingTime = 0.0,
+    offline: bool = False,
 ) -> SuiteRun:
     """Play a suite, `num_slots` of its items at once.
 
@@ -58,15 +82,17 @@ def run_suite(
         seed: Of what a baseline draws.
         num_slots: Streams at once.
         thinking_s: See `play`.
+        offline: Ask every item offline as well.
 
     Raises:
-        PolicyError: when the policy is neither a baseline nor a usable folder.
-        ScenarioError: when no item is there.
+        PolicyError: when the policy is neither a baseline nor a usable folder, or cannot be asked offline.
+        ScenarioError: when no item is there, or the suite has no meaning offline.
         AudioError: when a recording cannot be decoded.
     """
     seeds = suite.seeds
     if not seeds:
-        raise ScenarioError(f"{suite.name}: {suite.coverage}; put its recordings where the manifest says")
+        raise ScenarioError(f"{suite.name}: {suite.coverage}; put its recordings where the release has them")
+    answers = ask_offline(policy, suite) if offline else []
     player = load_player(policy, min(num_slots, len(seeds)), seed)
     traces = play(
         player.policy,
@@ -77,16 +103,32 @@ def run_suite(
         tokens_per_chunk=player.tokens_per_chunk,
         thinking_s=thinking_s,
     )
-    return SuiteRun(suite, traces, suite.score(traces))
+    metrics = suite.score(traces)
+    if isinstance(suite, OfflineSuite) and answers:
+        asked = suite.score_answers(seeds, answers)
+        metrics |= {f"{OFFLINE}{name}": metric for name, metric in asked.items()}
+    return SuiteRun(suite, traces, metrics, answers)
 
 
-def open_suite(name: str, folder: Path, tier: str) -> Suite:
-    """Return a suite of `SUITES`.
+def ask_offline(policy: str, suite: Suite) -> list[str]:
+    """Return a policy's answers to whole clips, in the order of the suite's items.
 
     Raises:
-        ManifestError: when the folder does not hold its release.
+        PolicyError: when the policy is no folder of a language model.
+        ScenarioError: when the suite has no meaning offline.
+        AudioError: when a recording cannot be decoded, or lasts more than two minutes.
     """
-    return SUITES[name](folder, tier)
+    if not isinstance(suite, OfflineSuite):
+        raise ScenarioError(f"--offline: {suite.name} is about the moment of a reply, and has no meaning offline")
+    if policy in JUDGED_BASELINES or (Path(policy) / GATE_FILE).exists():
+        raise PolicyError(f"--offline: {policy} has no words of its own; give the folder of a language model")
+    from policies.lalm_policy import LALMPolicy  # noqa: PLC0415 - torch is heavy
+
+    loaded, answers = LALMPolicy.from_pretrained(Path(policy)), list[str]()
+    for first in range(0, len(suite.seeds), _QUESTIONS):
+        asked = [suite.question(seed) for seed in suite.seeds[first : first + _QUESTIONS]]
+        answers += loaded.answer([one.audio for one in asked], [one.instruction for one in asked])
+    return answers
 
 
 def semantic_match(chosen: str | None) -> SemanticMatch | None:

@@ -4,12 +4,12 @@ A suite knows its items, renders them and scores what was played. It knows no po
 is named and counted: it is never played as silence.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from envs.metrics import Metric
-from envs.scenario import Scenario
+from envs.scenario import Audio, Scenario
 from envs.trace import Trace
 
 _MOST_NAMED = 10
@@ -53,6 +53,10 @@ class Suite(Protocol):
         """As on the command line."""
 
     @property
+    def notes(self) -> Mapping[str, str]:
+        """How its numbers are made, for who publishes them: normalisation, signatures, what a clock counts from."""
+
+    @property
     def seeds(self) -> Sequence[int]:
         """Of the items that are there, in order."""
 
@@ -72,3 +76,29 @@ class Suite(Protocol):
 
     def score(self, traces: Sequence[Trace]) -> dict[str, Metric]:
         """Return every number of the benchmark over what was played."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """An item as an offline turn: a whole clip, and what is asked of it."""
+
+    audio: Audio  # [samples] in [-1, 1]
+    instruction: str
+
+
+@runtime_checkable
+class OfflineSuite(Suite, Protocol):
+    """A suite whose items can be asked offline, too: the number of a model that need not decide when to speak."""
+
+    def question(self, seed: int) -> Question:
+        """Return one item as a turn; its recording is read now.
+
+        Raises:
+            AudioError: when it cannot be decoded.
+        """
+
+    def answered(self, traces: Sequence[Trace]) -> list[str]:
+        """Return what was said in each stream as the answer to its item."""
+
+    def score_answers(self, seeds: Sequence[int], answers: Sequence[str]) -> dict[str, Metric]:
+        """Return the numbers of answers, whichever way they were given."""

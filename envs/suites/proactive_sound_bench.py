@@ -10,7 +10,7 @@ Recordings are heard as they were published, without noise or other level, and e
 taken on. After the last of a stream come another 4 s for words that were begun late: forty tokens, at four a chunk.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -44,6 +44,11 @@ class ProactiveSoundBench:
     tier: str
     streams: tuple[Stream, ...]
     name: ClassVar[str] = "proactive-sound-bench"
+    notes: ClassVar[Mapping[str, str]] = {
+        "official_accuracy": "undecided items are left out, as by the published scorer",
+        "strict_accuracy": "undecided and contradictory items are wrong",
+        "latency": "seconds from a sound's end to the beginning of the reply that rightly answers it",
+    }
 
     @classmethod
     def read(cls, folder: Path, tier: str = "single") -> "ProactiveSoundBench":

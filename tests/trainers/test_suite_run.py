@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 
 from envs.audio import write_wav
+from envs.suites import OfflineSuite
+from envs.suites.catalogue import open_suite
 from envs.suites.proactive_sound_bench import ProactiveSoundBench
 from policies.policy_folder import write_policy
 from policies.tokenizer import train_tokenizer
 from tests.envs.tiny_bench import IDS, RESPOND, path_of, write_bench, write_manifests
+from tests.envs.tiny_speech_suites import write_librispeech
 from tests.policies.conftest import REPLIES, tiny_model
 from tests.policies.test_reranker import write_reranker
 from trainers.cli import main
@@ -168,6 +171,7 @@ def test_score_names_what_it_cannot_use(predicted: Path, bench: Path, tmp_path: 
         ["evaluate", "--policy", "x", "--suite", "other", "--data", "z"],
         ["evaluate", "--policy", "x", "--clips", "y", "--tier", "single"],
         ["evaluate", "--policy", "x", "--clips", "y", "--predictions", "z"],
+        ["evaluate", "--policy", "x", "--clips", "y", "--offline"],
         ["evaluate", "--policy", "x", "--suite", BENCH, "--data", "z", "--held-out", "0.3"],
         ["score", BENCH, "x", "--data", "y"],
         ["score", "other", "x", "--data", "y", "--mode", "strict"],
@@ -179,3 +183,41 @@ def test_a_wrong_command_line_ends_with_usage_and_2(arguments: list[str], capsys
         main(arguments)
     assert end.value.code == 2
     assert "usage: soundflow" in capsys.readouterr().err
+
+
+def test_the_streamed_and_the_offline_number_of_one_model_stand_beside_each_other(
+    policy: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    from policies.lalm_policy import LALMPolicy
+
+    write_librispeech(tmp_path)
+    out = tmp_path / "out.jsonl"
+    arguments = ["evaluate", "--policy", str(policy), "--suite", "librispeech", "--data", str(tmp_path), "--offline"]
+    assert main([*arguments, "--predictions", str(out), "--json"]) == 0
+    numbers = json.loads(capsys.readouterr().out)
+    assert {"wer", "offline_wer"} <= numbers.keys()
+    assert "lower case" in numbers["notes"]["wer"]
+    suite = open_suite("librispeech", tmp_path)
+    assert isinstance(suite, OfflineSuite)
+    asked = [suite.question(seed) for seed in suite.seeds]
+    expected = LALMPolicy.from_pretrained(policy).answer([q.audio for q in asked], [q.instruction for q in asked])
+    assert [json.loads(line)["offline"] for line in out.read_text().splitlines()] == expected
+    assert numbers["offline_wer"]["value"] == suite.score_answers(suite.seeds, expected)["wer"].value
+    assert main(arguments) == 0
+    assert capsys.readouterr().out.splitlines()[-2].startswith("wer: jiwer over both sides in lower case")
+
+
+@pytest.mark.parametrize(
+    ("who", "suite", "reason"),
+    [
+        ("energy", "librispeech", "energy has no words of its own"),
+        ("policy", BENCH, f"{BENCH} is about the moment of a reply"),
+    ],
+)
+def test_offline_is_refused_where_it_has_no_meaning(
+    who: str, suite: str, reason: str, policy: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    write_librispeech(write_bench(tmp_path))
+    named = str(policy) if who == "policy" else who
+    assert main(["evaluate", "--policy", named, "--suite", suite, "--data", str(tmp_path), "--offline"]) == 2
+    assert reason in capsys.readouterr().err
