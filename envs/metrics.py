@@ -191,6 +191,23 @@ def percentile_metric(
     return _percentiles(values, _draw(len(values), seed, resamples), (percent,))[0].metric()
 
 
+def rate_metric(events: int, hours: float) -> Metric:
+    """Return events an hour with Poisson's exact 95 % interval (Garwood 1936); the count is of events.
+
+    For n events it goes from chi2(0.025; 2n) / 2, 0 for none, to chi2(0.975; 2n + 2) / 2 events in the same hours.
+
+    Raises:
+        ScenarioError: when there are no hours.
+    """
+    from scipy.special import gammaincinv  # noqa: PLC0415 - `import envs` stays light
+
+    if not hours > 0:
+        raise ScenarioError("there are no hours of stream to divide by; play at least one")
+    # half a chi-square quantile of 2n degrees of freedom is a quantile of the gamma distribution of shape n
+    low, high = float(gammaincinv(events, 0.025)) if events else 0.0, float(gammaincinv(events + 1, 0.975))
+    return Metric(events / hours, events, low / hours, high / hours)
+
+
 def _estimate(traces: Sequence[Trace], seed: int, resamples: int) -> dict[str, _Estimate]:
     if not traces:
         raise ScenarioError("there are no episodes to evaluate; play at least one")

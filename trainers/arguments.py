@@ -89,7 +89,9 @@ def _evaluate(command: argparse.ArgumentParser) -> None:
     )
     _add_clips(command, "a folder of recordings")
     command.add_argument("--suite", choices=SUITES, help="a published benchmark in place of --clips")
-    command.add_argument("--data", type=Path, metavar="DIR", help="holds the release of that benchmark")
+    command.add_argument(
+        "--data", type=Path, metavar="DIR", help="holds the release of that benchmark, where it is not built in"
+    )
     tiers = "; ".join(f"of {name} {', '.join(kind.tiers)}" for name, kind in SUITES.items())
     command.add_argument("--tier", metavar="NAME", help=f"a part of that benchmark: {tiers}; default: the first")
     command.add_argument("--offline", action="store_true", help="ask whole clips as well, where that has a meaning")
@@ -129,8 +131,10 @@ def _check_judged_on(parser: argparse.ArgumentParser, options: argparse.Namespac
     """End with usage unless recordings or a benchmark are named, each with its own options."""
     if (options.suite is None) == (options.clips is None):
         parser.error("name either --clips or --suite")
-    if (options.suite is None) != (options.data is None):
-        parser.error("--suite and --data go together")
+    if options.data is None and options.suite is not None and SUITES[options.suite].built_in is None:
+        parser.error(f"--suite {options.suite} wants --data")
+    if options.data is not None and options.suite is None:
+        parser.error("--data is of a --suite")
     if options.suite is None and (options.tier, options.predictions, options.offline) != (None, None, False):
         parser.error("--tier, --predictions and --offline are of a --suite")
     if options.suite is not None and options.held_out is not None:

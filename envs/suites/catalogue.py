@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from envs.errors import ScenarioError, did_you_mean
-from envs.suites import Suite, covost2, librispeech, proactive_sound_bench
+from envs.suites import Suite, covost2, false_alarms, librispeech, long_stream, mmau, proactive_sound_bench
+from envs.suites.false_alarms import FalseAlarms
+from envs.suites.long_stream import LongStream
 from envs.suites.proactive_sound_bench import ProactiveSoundBench
 
 
@@ -15,28 +17,37 @@ class SuiteKind:
 
     read: Callable[[Path, str], Suite]  # of the folder that holds the release, and of a tier
     tiers: tuple[str, ...]  # the default first
+    built_in: Callable[[str], Suite] | None = None  # of the first tier, which needs no folder
 
 
 SUITES = {
     ProactiveSoundBench.name: SuiteKind(ProactiveSoundBench.read, proactive_sound_bench.TIERS),
     librispeech.NAME: SuiteKind(librispeech.read_librispeech, librispeech.TIERS),
     covost2.NAME: SuiteKind(covost2.read_covost2, covost2.TIERS),
+    LongStream.name: SuiteKind(LongStream.read, long_stream.TIERS, LongStream.built_in),
+    FalseAlarms.name: SuiteKind(FalseAlarms.read, false_alarms.TIERS, FalseAlarms.built_in),
+    mmau.NAME: SuiteKind(mmau.read_mmau, mmau.TIERS),
 }
 
 
-def open_suite(name: str, folder: Path, tier: str | None = None) -> Suite:
+def open_suite(name: str, folder: Path | None, tier: str | None = None) -> Suite:
     """Return a suite of `SUITES`.
 
     Args:
         name: Which.
-        folder: Holds its release.
+        folder: Holds its release; None: the suite is built in.
         tier: A part of it; default: the first of its tiers.
 
     Raises:
-        ScenarioError: when it has no such tier.
+        ScenarioError: when it has no such tier, or is not built in.
         ManifestError: when the folder does not hold its release.
     """
     kind = SUITES[name]
     if tier is not None and tier not in kind.tiers:
         raise ScenarioError(f"--tier: {name} has none that is called {tier!r}{did_you_mean(tier, kind.tiers)}")
-    return kind.read(folder, tier or kind.tiers[0])
+    chosen = tier or kind.tiers[0]
+    if folder is not None:
+        return kind.read(folder, chosen)
+    if kind.built_in is None or chosen != kind.tiers[0]:
+        raise ScenarioError(f"--data: {name}, {chosen}, is not built in; name the folder that holds its release")
+    return kind.built_in(chosen)

@@ -1,11 +1,20 @@
 """Suites of recordings that are answered by a text: read as released, streamed, scored, and what is missing named."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_speech_suites import COVOST2, LIBRISPEECH, write_covost2, write_librispeech
+from tiny_speech_suites import (
+    COVOST2,
+    LIBRISPEECH,
+    MMAU,
+    mmau_item,
+    write_covost2,
+    write_librispeech,
+    write_mmau,
+)
 
 from envs.audio import read_audio
 from envs.errors import ManifestError, ScenarioError
@@ -110,3 +119,49 @@ def test_nothing_played_is_no_score(tmp_path: Path) -> None:
     suite = suite_of("librispeech", write_librispeech(tmp_path))
     with pytest.raises(ScenarioError, match="no item of librispeech was played"):
         suite.score([])
+
+
+def test_mmau_counts_choices_by_task_and_difficulty(tmp_path: Path) -> None:
+    """Right in words, right by letter, and one that cannot be told."""
+    suite = suite_of("mmau", write_mmau(tmp_path))
+    answers = ["It is a woman.", "(A)", "A guitar or a piano."]
+    scores = suite.score_answers(suite.seeds, answers)
+    assert {name: (metric.value, metric.count) for name, metric in scores.items()} == {
+        "accuracy": (pytest.approx(2 / 3), 3),
+        "accuracy: difficulty easy": (1.0, 1),
+        "accuracy: difficulty hard": (0.5, 2),
+        "accuracy: task music": (0.0, 1),
+        "accuracy: task sound": (1.0, 2),
+        "decided": (pytest.approx(2 / 3), 3),
+    }
+    assert suite.question(0).instruction == "What is heard? Choose one: (A) Man (B) Woman (C) Child"
+    lines = suite.predictions(traces_of(suite, ("a woman",), (), ()))
+    assert lines[0] == {**mmau_item(*MMAU[0]), "model_prediction": "a woman"}
+
+
+def test_mmau_asks_aloud_after_the_recording(tmp_path: Path) -> None:
+    suite = suite_of("mmau", write_mmau(tmp_path))
+    stream = suite.scenario(0)
+    heard, asked = stream.events
+    assert asked.label == "What is heard? Man, Woman, or Child?"
+    assert (heard.end_s, asked.onset_s) == pytest.approx((0.9, 1.7))
+    assert np.abs(stream.audio[round(asked.onset_s * 16_000) : round(asked.end_s * 16_000)]).max() > 0.05
+    assert stream.cues[0].ready_s == pytest.approx(asked.end_s)
+    assert not stream.audio[round(asked.end_s * 16_000) :].any()
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"answer": "Robot"}, r"line 2: answer is 'Robot', expected one of the choices"),
+        ({"choices": "Man"}, r"choices is 'Man', expected a list of texts"),
+        ({"question": " "}, r"question is ' ', expected text"),
+        ({"audio_id": "../secret.wav"}, r"leads out of the folder"),
+    ],
+)
+def test_a_question_that_is_none_of_mmaus_is_refused(change: dict[str, object], reason: str, tmp_path: Path) -> None:
+    write_mmau(tmp_path)
+    item = {**mmau_item(*MMAU[0]), **change}
+    (tmp_path / "mmau-test-mini.json").write_text(f"[\n{json.dumps(item)}]", encoding="utf-8")
+    with pytest.raises(ManifestError, match=reason):
+        open_suite("mmau", tmp_path)

@@ -9,7 +9,8 @@ import pytest
 
 from envs.audio import write_wav
 from envs.suites import OfflineSuite
-from envs.suites.catalogue import open_suite
+from envs.suites.catalogue import SUITES, open_suite
+from envs.suites.false_alarms import NOISE, FalseAlarms
 from envs.suites.proactive_sound_bench import ProactiveSoundBench
 from policies.policy_folder import write_policy
 from policies.tokenizer import train_tokenizer
@@ -172,6 +173,7 @@ def test_score_names_what_it_cannot_use(predicted: Path, bench: Path, tmp_path: 
         ["evaluate", "--policy", "x", "--clips", "y", "--tier", "single"],
         ["evaluate", "--policy", "x", "--clips", "y", "--predictions", "z"],
         ["evaluate", "--policy", "x", "--clips", "y", "--offline"],
+        ["evaluate", "--policy", "x", "--clips", "y", "--data", "z"],
         ["evaluate", "--policy", "x", "--suite", BENCH, "--data", "z", "--held-out", "0.3"],
         ["score", BENCH, "x", "--data", "y"],
         ["score", "other", "x", "--data", "y", "--mode", "strict"],
@@ -221,3 +223,16 @@ def test_offline_is_refused_where_it_has_no_meaning(
     named = str(policy) if who == "policy" else who
     assert main(["evaluate", "--policy", named, "--suite", suite, "--data", str(tmp_path), "--offline"]) == 2
     assert reason in capsys.readouterr().err
+
+
+def test_a_suite_that_is_built_in_needs_no_data(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shortened; `always` speaks in every minute, and `silent` never."""
+    monkeypatch.setattr(FalseAlarms, "built_in", classmethod(lambda cls, _: cls(scenes=(NOISE,), repeats=1)))
+    monkeypatch.setitem(SUITES, "false-alarms", replace(SUITES["false-alarms"], built_in=FalseAlarms.built_in))
+    rates = {}
+    for who in ("silent", "always"):
+        assert main(["evaluate", "--policy", who, "--suite", "false-alarms", "--json"]) == 0
+        rates[who] = json.loads(capsys.readouterr().out)["false_alarms_per_hour"]
+    assert rates["silent"]["value"] == 0.0
+    assert rates["silent"]["high"] == pytest.approx(3.689 / (4 / 60), abs=0.1)
+    assert rates["always"]["low"] > 100
