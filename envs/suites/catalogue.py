@@ -5,8 +5,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from envs.errors import ScenarioError, did_you_mean
-from envs.suites import Suite, covost2, false_alarms, librispeech, long_stream, mmau, proactive_sound_bench
+from envs.suites import (
+    Suite,
+    covost2,
+    false_alarms,
+    full_duplex_bench,
+    librispeech,
+    long_stream,
+    mmau,
+    proactive_sound_bench,
+)
 from envs.suites.false_alarms import FalseAlarms
+from envs.suites.full_duplex_bench import FullDuplexBench
 from envs.suites.long_stream import LongStream
 from envs.suites.proactive_sound_bench import ProactiveSoundBench
 
@@ -27,6 +37,7 @@ SUITES = {
     LongStream.name: SuiteKind(LongStream.read, long_stream.TIERS, LongStream.built_in),
     FalseAlarms.name: SuiteKind(FalseAlarms.read, false_alarms.TIERS, FalseAlarms.built_in),
     mmau.NAME: SuiteKind(mmau.read_mmau, mmau.TIERS),
+    FullDuplexBench.name: SuiteKind(FullDuplexBench.read, full_duplex_bench.TIERS),
 }
 
 

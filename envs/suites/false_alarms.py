@@ -55,7 +55,7 @@ class FalseAlarms:
     repeats: int = 5
     name: ClassVar[str] = "false-alarms"
     notes: ClassVar[Mapping[str, str]] = {
-        "false_alarms_per_hour": "replies over hours of stream; the count is of replies; the 95 % interval is Poisson's,"
+        "false_alarms_per_hour": "replies over hours of stream; the count is of replies; 95 % intervals are Poisson's,"
         " exact (Garwood 1936): chi2(0.025; 2n) / 2 to chi2(0.975; 2n + 2) / 2 replies over the same hours",
         "snr": "the everyday sounds' RMS while they are on, over the noise's RMS",
     }
