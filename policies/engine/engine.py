@@ -93,7 +93,7 @@ class Engine:
             self.sessions[session.id] = session
             self._next_id += 1
             if self.recording is not None:
-                self.recording.opened(session.id, sampling)
+                self.recording.opened(session.id, sampling, instruction)
             return session.id
 
     def push(self, session: int, samples: Audio, sample_rate: float = SAMPLE_RATE) -> None:

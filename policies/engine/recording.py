@@ -17,7 +17,7 @@ from envs.scenario import Audio
 from policies.engine.sampling import Sampling
 from policies.engine.session import StepEvent
 
-_FORMAT = "soundflow-recording-1"
+_FORMAT = "soundflow-recording-2"
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,8 @@ class Recording:
     It grows with all that is pushed: 3.7 MB a minute of a session.
 
     Attributes:
-        calls: ["open", session, sampling], ["push", session, number of samples], ["step"] or ["close", session].
+        calls: ["open", session, sampling, instruction], ["push", session, number of samples], ["step"] or
+            ["close", session].
         audio: What was pushed, in the order of the calls.
         steps: What every step gave: of each session that was in it to the end, its latencies of decision and first
             token; of one that the engine ended, why.
@@ -46,9 +47,9 @@ class Recording:
     audio: list[Audio] = field(default_factory=list)
     steps: list[dict[int, Outcome]] = field(default_factory=list)
 
-    def opened(self, session: int, sampling: Sampling) -> None:
+    def opened(self, session: int, sampling: Sampling, instruction: Sequence[int] = ()) -> None:
         """Note that a session was opened."""
-        self.calls.append(["open", session, asdict(sampling)])
+        self.calls.append(["open", session, asdict(sampling), list(instruction)])
 
     def pushed(self, session: int, samples: Audio) -> None:
         """Note what a session pushed."""

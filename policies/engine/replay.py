@@ -53,8 +53,8 @@ def replay(
                     )
             yield events
         elif kind == "open":
-            sampling = details[1]
-            engine.open(Sampling(**{**sampling, "stop": tuple(map(tuple, sampling["stop"]))}))  # ids are in this order
+            _, sampling, instruction = details
+            engine.open(Sampling(**{**sampling, "stop": tuple(map(tuple, sampling["stop"]))}), instruction)  # in order
         elif kind == "push":
             engine.push(details[0], next(audio))
         else:

@@ -384,7 +384,7 @@ def test_a_recorded_live_trace_replays_to_the_same_decisions(tokenizer: ReplyTok
     live = []
     for t in range(16):
         if t == 5:
-            names[3] = engine.open(Sampling(threshold=0.4))
+            names[3] = engine.open(Sampling(threshold=0.4), instruction=[5, 6, 7])
         if t == 11:
             engine.close(names.pop(1))
         for seed, session in names.items():
