@@ -152,6 +152,11 @@ class ReinforcementConfig:
         lora_rank: Above 0, adapters of this rank are trained in place of the trunk, and merged at the end. The
             reference is the model without them: there is no second copy.
         streams: Different streams to play; they are played again when all were.
+        rollout_workers: Ray actors that play, of each process that learns; 0: that process plays.
+        episodes_per_task: Episodes that are played in one batch. The last bits depend on it, and on nothing else of
+            where they are played. None: as many as there are for this process, or for each of its workers.
+        max_staleness: By how many updates an iteration's rollouts may be behind. 1: the next ones are played while the
+            policy is updated, by the one before; their ratios count from the policy that sampled them.
     """
 
     algorithm: Literal["ppo", "grpo"] = "ppo"
@@ -178,6 +183,9 @@ class ReinforcementConfig:
     whiten_advantages: bool = False
     lora_rank: NonNegativeInt = 0
     streams: PositiveInt = 448
+    rollout_workers: NonNegativeInt = 0
+    episodes_per_task: PositiveInt | None = None
+    max_staleness: Literal[0, 1] = 0
 
     @property
     def scenarios_per_iteration(self) -> int:
@@ -201,6 +209,8 @@ class ReinforcementConfig:
             raise ValueError(f"lora_rank is {self.lora_rank} and train is 'head', expected train: trunk with adapters")
         if self.objective == "raw_token" and self.mode != "joint":
             raise ValueError(f"objective is 'raw_token' and mode is {self.mode!r}, expected mode: joint with it")
+        if self.objective == "raw_token" and self.max_staleness:  # what a decision's token had, rollouts do not keep
+            raise ValueError("max_staleness is 1 and objective is 'raw_token', expected max_staleness: 0 with it")
         if self.kl_target is not None and self.kl_coef == 0:
             raise ValueError("kl_coef is 0.0 and kl_target is given, expected a kl_coef above 0 to begin with")
 

@@ -12,9 +12,10 @@ deserves credit is said in trainers/credit.py, the loss in trainers/ppo_loss.py,
 from in trainers/ppo_state.py.
 """
 
+import math
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,6 @@ from transformers import GenerationConfig, TrainerControl
 
 from envs.errors import ConfigError, PolicyError
 from envs.rewards import Reward
-from envs.scenario import Scenario
 from policies.lora import add_lora, has_lora, merge_lora
 from policies.modeling_lalm import LALM
 from policies.tokenizer import ReplyTokenizer
@@ -44,7 +44,8 @@ from trainers.ppo_state import identity, restore_newest, save_run
 from trainers.ppo_summary import Reinforced, Stopwatch, mean_kl, reinforced, summary
 from trainers.progress import show_progress
 from trainers.reference import AdaptersOff
-from trainers.rollouts import Rollout, collect
+from trainers.rollout_workers import LocalBackend, Player, RayBackend, RolloutWorkers
+from trainers.rollouts import Rollout
 from trainers.scenes import ScenariosAt
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # it warns that PPO is experimental; we pin the release
@@ -122,7 +123,8 @@ class StreamPPOTrainer(PPOTrainer):
         self.credit: Credit = (
             GroupCredit(config, longest) if config.algorithm == "grpo" else CriticCredit(critic, config, longest)
         )
-        self.ahead: list[list[int]] = []  # the epoch's batches of scenario seeds that are still to be played
+        self.ahead: list[list[int]] = []  # the epoch's batches of scenario seeds that are still to be gathered
+        self.requested = False  # whether the first of them is being played
 
     @property
     def policy(self) -> LALM:
@@ -146,53 +148,74 @@ class StreamPPOTrainer(PPOTrainer):
         self.state.logging_steps, self.state.eval_steps, self.state.save_steps = 1, 0, 0
         if self.checkpoints is not None:
             restore_newest(self, self.checkpoints)
+        self.workers = self._make_workers()
+        self.workers.put(self.policy.state_dict())
         self.control = self.callback_handler.on_train_begin(args, self.state, self.control)
-        for iteration in range(self.state.global_step, args.num_total_batches):
-            self._iterate(iteration)
-            due = self.state.global_step % self.checkpoint_every == 0
-            if self.checkpoints is not None and due and self.learners.is_main:
-                save_run(self, self.checkpoints)
-            self.control = self.callback_handler.on_step_end(args, self.state, self.control)
+        try:
+            for iteration in range(self.state.global_step, args.num_total_batches):
+                self._iterate(iteration)
+                due = self.state.global_step % self.checkpoint_every == 0
+                if self.checkpoints is not None and due and self.learners.is_main:
+                    save_run(self, self.checkpoints)
+                self.control = self.callback_handler.on_step_end(args, self.state, self.control)
+        finally:
+            self.workers.close()
         self.control = self.callback_handler.on_train_end(args, self.state, self.control)
+
+    def _make_workers(self) -> RolloutWorkers:
+        """Return what plays this process's episodes: the process itself with its policy, or Ray actors."""
+        config, environment = self.config, self.reward_model
+        what = (self.policy, self.tokenizer, environment.scenarios, environment.reward)
+        ray = config.rollout_workers
+        backend = RayBackend(*what, num_workers=ray) if ray else LocalBackend(Player(*what))
+        each = math.ceil(len(self.learners.share(config.episodes_per_iteration)) / max(ray, 1))
+        return RolloutWorkers(backend, config.episodes_per_task or each, config.max_staleness)
 
     def _iterate(self, iteration: int) -> None:
         watch = Stopwatch()
         self.policy.eval()
-        scenarios = self.reward_model.scenarios(iteration / self.config.iterations)  # composing is no rollout
+        last = iteration + 1 == self.config.iterations
         with watch("rollouts"):
-            rollouts = self._play(scenarios, iteration)
+            if not self.requested:
+                self._request(iteration)
+            version, already = self.workers.version, self.workers.redone
+            played = self.workers.gather()
+            self.requested = False
+            self.ahead.pop(0)
         with watch("judge"):
+            rollouts = [one.rollout for one in played]
             batch = experience(self.policy, rollouts)
             everyones = self.learners.gather([replace(rollout, embeddings=[]) for rollout in rollouts])
             judged = self._judge(batch, everyones)
+        if self.config.max_staleness and not last:
+            with watch("rollouts"):  # where this process plays, they are played now
+                self._request(iteration + 1)
         with watch("update"):
             statistics = self._update(batch)
+        if not last:
+            self.workers.put(self.policy.state_dict())
         self.lr_scheduler.step()
         self.state.global_step += 1
         self.state.episode += len(everyones)
+        behind = {"rollouts/staleness": float(np.mean([version - one.version for one in played]))}
+        again = self.learners.add({"rollouts/redone": float(self.workers.redone - already)})
         rate = {"lr": self.lr_scheduler.get_last_lr()[0]}
-        self.log({**summary(everyones), **statistics, **judged, **rate, **watch.summary()})
+        self.log({**summary(everyones), **statistics, **judged, **behind, **again, **rate, **watch.summary()})
 
-    def _play(self, scenarios: Callable[[int], Scenario], iteration: int) -> list[Rollout]:
-        """Play this process's share of an iteration's episodes; each draws as if all were played by one."""
+    def _request(self, iteration: int) -> None:
+        """Have this process's share of an iteration's episodes played; each draws as if all were played by one."""
         seeds = self._next_seeds()
         own = self.learners.share(len(seeds))
-        return collect(
-            self.policy,
-            self.tokenizer,
-            scenarios,
-            [seeds[episode] for episode in own],
-            self.reward_model.reward,
-            self.args.seed * 1_000_003 + iteration,
-            own.start,
-        )
+        sampling_seed = self.args.seed * 1_000_003 + iteration
+        self.workers.request(seeds[own.start : own.stop], sampling_seed, own.start, iteration / self.config.iterations)
+        self.requested = True
 
     def _next_seeds(self) -> list[int]:
-        """Return the seeds of an iteration's episodes; a group's stand together."""
+        """Return the seeds of the episodes to be gathered next; a group's stand together."""
         if not self.ahead:
             self.ahead = [batch["seed"].tolist() for batch in self.dataloader]
         repeats = self.config.episodes_per_iteration // self.config.scenarios_per_iteration
-        return [seed for seed in self.ahead.pop(0) for _ in range(repeats)]
+        return [seed for seed in self.ahead[0] for _ in range(repeats)]
 
     def _judge(self, batch: Experience, rollouts: Sequence[Rollout]) -> dict[str, float]:
         """Add advantages and the reference policy's probabilities; return what is to be logged.
@@ -358,7 +381,9 @@ def train_ppo(
         out: For TensorBoard.
         seed: Of everything that is drawn.
         checkpoints: A folder for the run's state. Called again with the same arguments after a kill, the run goes on
-            from there, and on a CPU ends with the same bits as one that was not killed. None: nothing is kept.
+            from there, and on a CPU ends with the same bits as one that was not killed, Ray's actors or not. With
+            `max_staleness: 1` it ends with others: what was being played is played again, by the policy that was kept
+            and not by the one before it. None: nothing is kept.
         checkpoint_every: Iterations.
 
     Raises:

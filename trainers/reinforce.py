@@ -22,7 +22,7 @@ from trainers.clips import ClipFolder
 from trainers.config import EvaluationConfig, ModelConfig, QuickstartConfig, ReinforcementConfig, ScenesConfig, Seed
 from trainers.run import Run, compose_suites, judge_model, prepare
 from trainers.run_folder import CONFIG, check_run_folder, set_earlier_aside
-from trainers.scenes import PPO_SEEDS, ComposedCurriculum, seeds
+from trainers.scenes import PPO_SEEDS, ComposedCurriculum, ScenariosAt, seeds
 
 _METRICS, _CHECKPOINTS = "metrics.json", "checkpoints"
 
@@ -144,10 +144,13 @@ def _reinforce(run: Run, curriculum: Curriculum, config: PPORunConfig, model: LA
 
     with run.phase(f"reinforce ({config.ppo.algorithm})"):
         wanted = seeds(PPO_SEEDS, config.seed, config.ppo.streams)
+        scenarios: ScenariosAt = ComposedCurriculum(curriculum, wanted, config.scenes.workers)
+        if config.ppo.rollout_workers:
+            scenarios = curriculum.at  # actors compose what they play: seeds are sent, and no sound
         train_ppo(
             model,
             tokenizer,
-            ComposedCurriculum(curriculum, wanted, config.scenes.workers),
+            scenarios,
             wanted,
             run.reward,
             config.ppo,

@@ -4,8 +4,9 @@ An iteration's seeds are cut into tasks of a few episodes, the same ones whoever
 own generator. So the rollouts do not depend on how many workers there are, nor on which of them played what, or twice.
 """
 
+import copy
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,10 +15,10 @@ from torch import Tensor
 
 from envs.errors import PolicyError, first_line
 from envs.rewards import Reward
-from envs.scenario import Scenario
 from policies.modeling_lalm import LALM
 from policies.tokenizer import ReplyTokenizer
 from trainers.rollouts import Rollout, collect
+from trainers.scenes import ScenariosAt
 
 Weights = Mapping[str, Tensor]
 RESTARTS = 8  # of one actor, and of one task: a worker that dies more often dies of what it is given
@@ -30,6 +31,7 @@ class Task:
     first: int  # its first episode's number in the iteration
     seeds: tuple[int, ...]
     sampling_seed: int
+    progress: float = 0.0  # of the training, for a curriculum
 
 
 @dataclass(frozen=True)
@@ -45,28 +47,30 @@ class Player:
     """Plays tasks with weights that come from elsewhere; lives in the process that plays.
 
     Args:
-        model: Gives the shape, and the encoder where that is not among the weights; it is overwritten.
+        model: Plays; it is overwritten. It may be the policy that is trained: its own weights change nothing.
         tokenizer: The policy's.
-        scenarios: Makes the scenario of a seed.
+        scenarios: Give, of a training's progress, the scenario of a seed.
         reward: What is earned.
     """
 
-    def __init__(
-        self, model: LALM, tokenizer: ReplyTokenizer, scenarios: Callable[[int], Scenario], reward: Reward
-    ) -> None:
-        self.model, self.tokenizer, self.scenarios, self.reward = model.eval(), tokenizer, scenarios, reward
-        self.version: int | None = None
+    def __init__(self, model: LALM, tokenizer: ReplyTokenizer, scenarios: ScenariosAt, reward: Reward) -> None:
+        self.model, self.tokenizer, self.scenarios, self.reward = model, tokenizer, scenarios, reward
+        self.version = -1
 
-    def play(self, task: Task, weights: Weights, version: int) -> list[Played]:
-        """Play a task's episodes with given weights."""
+    def load(self, weights: Weights, version: int) -> None:
+        """Take over weights, where they are not those that it has."""
         if self.version != version:
             self.model.load_state_dict(dict(weights))
             self.version = version
+
+    def play(self, task: Task) -> list[Played]:
+        """Play a task's episodes."""
+        scenarios = self.scenarios(task.progress)
         with torch.no_grad():
             rollouts = collect(
-                self.model, self.tokenizer, self.scenarios, task.seeds, self.reward, task.sampling_seed, task.first
+                self.model.eval(), self.tokenizer, scenarios, task.seeds, self.reward, task.sampling_seed, task.first
             )
-        return [Played(seed, version, rollout) for seed, rollout in zip(task.seeds, rollouts, strict=True)]
+        return [Played(seed, self.version, rollout) for seed, rollout in zip(task.seeds, rollouts, strict=True)]
 
 
 class Backend(Protocol):
@@ -111,10 +115,16 @@ class RolloutWorkers:
 
     def put(self, weights: Weights) -> None:
         """Give the workers new weights: the policy's `state_dict`, which is copied. Once an iteration."""
-        self.version = self.backend.put({name: tensor.detach().cpu().clone() for name, tensor in weights.items()})
+        self.version = self.backend.put(weights)
 
-    def request(self, seeds: Sequence[int], sampling_seed: int) -> None:
+    def request(self, seeds: Sequence[int], sampling_seed: int, first_episode: int = 0, progress: float = 0.0) -> None:
         """Begin one episode for each scenario seed, with the weights that were put last.
+
+        Args:
+            seeds: Of the scenarios.
+            sampling_seed: With an episode's number, what it draws from.
+            first_episode: The first one's number.
+            progress: Share of the training that is done then, in [0, 1].
 
         Raises:
             PolicyError: when none were.
@@ -122,7 +132,8 @@ class RolloutWorkers:
         if self.version < 0:
             raise PolicyError("rollouts were requested before any weights were put; call put() first")
         for first in range(0, len(seeds), self.episodes_per_task):
-            task = Task(first, tuple(seeds[first : first + self.episodes_per_task]), sampling_seed)
+            own = tuple(seeds[first : first + self.episodes_per_task])
+            task = Task(first_episode + first, own, sampling_seed, progress)
             self._begun.append((task, self.version, self.backend.begin(task)))
 
     def gather(self) -> list[Played]:
@@ -150,16 +161,15 @@ class LocalBackend:
 
     def __init__(self, player: Player) -> None:
         self.player = player
-        self._weights: tuple[Weights, int] = {}, -1
 
     def put(self, weights: Weights) -> int:
-        """Keep the weights; return their version."""
-        self._weights = weights, self._weights[1] + 1
-        return self._weights[1]
+        """Have the player take over the weights; return their version."""
+        self.player.load(weights, self.player.version + 1)
+        return self.player.version
 
     def begin(self, task: Task) -> list[Played]:
         """Play a task."""
-        return self.player.play(task, *self._weights)
+        return self.player.play(task)
 
     def end(self, begun: list[Played]) -> list[Played]:
         """Return what was played."""
@@ -178,7 +188,7 @@ class RayBackend:
     Args:
         model: The policy: each actor has a copy.
         tokenizer: The policy's.
-        scenarios: Makes the scenario of a seed; it is pickled.
+        scenarios: Give, of a training's progress, the scenario of a seed; they are pickled.
         reward: What is earned; it is pickled.
         num_workers: Actors.
         num_cpus: Cores that each takes.
@@ -189,7 +199,7 @@ class RayBackend:
         self,
         model: LALM,
         tokenizer: ReplyTokenizer,
-        scenarios: Callable[[int], Scenario],
+        scenarios: ScenariosAt,
         reward: Reward,
         num_workers: int,
         num_cpus: float = 1,
@@ -199,7 +209,7 @@ class RayBackend:
             raise PolicyError(f"num_workers is {num_workers}, expected at least 1")
         self._ray = import_ray()
         # held for as long as the actors: one that is started again asks for it once more
-        self._shared = self._ray.put((model, tokenizer, scenarios, reward))
+        self._shared = self._ray.put((copy.deepcopy(model).cpu(), tokenizer, scenarios, reward))
         actor = self._ray.remote(_RayPlayer).options(
             num_cpus=num_cpus, num_gpus=num_gpus, max_restarts=RESTARTS, max_task_retries=RESTARTS
         )
@@ -210,7 +220,8 @@ class RayBackend:
 
     def put(self, weights: Weights) -> int:
         """Put the weights into Ray's store; return their version."""
-        self._weights, self._version = self._ray.put(dict(weights)), self._version + 1
+        own = {name: tensor.detach().cpu() for name, tensor in weights.items()}
+        self._weights, self._version = self._ray.put(own), self._version + 1
         return self._version
 
     def begin(self, task: Task) -> Any:
@@ -246,7 +257,8 @@ class _RayPlayer:
 
     def play(self, task: Task, weights: Weights, version: int) -> list[Played]:
         """Play a task; embeddings come back in the learner's kind of memory."""
-        played = self.player.play(task, weights, version)
+        self.player.load(weights, version)
+        played = self.player.play(task)
         for one in played:
             one.rollout.embeddings = [embedding.cpu() for embedding in one.rollout.embeddings]
         return played

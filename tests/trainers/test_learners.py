@@ -22,8 +22,8 @@ from trainers.run import one_thread
 from trainers.scenes import Steady
 
 PROCESSES, SEEDS = 2, range(7)  # the last stream of an epoch is left out, by however many processes
-# Adam moves a weight by about the learning rate, by however little it should: with a small one, sums that round
-# otherwise stay below the tolerance, and a gradient that is missing or counted twice does not.
+# Adam moves a weight by about the learning rate, however small its gradient is: where that is low, other roundings
+# stay below the tolerance, and a gradient that is missing or counted twice does not.
 RATES = {"learning_rate": 1e-4, "decision_learning_rate": 1e-4}
 USUAL = {"iterations": 1, "episodes_per_iteration": 6, "minibatches": 2, "epochs": 1, **RATES}
 CASES: dict[str, dict[str, Any]] = {

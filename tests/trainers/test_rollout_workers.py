@@ -4,11 +4,13 @@ import importlib.util
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+import trainers.credit
 from envs.errors import PolicyError
 from envs.foley import Foley
 from envs.proactive import ProactiveScenarios
@@ -16,14 +18,18 @@ from envs.rewards import Reward
 from policies.modeling_lalm import LALM
 from policies.tokenizer import ReplyTokenizer, train_tokenizer
 from tests.policies.conftest import REPLIES, tiny_model
+from trainers.config import ReinforcementConfig
+from trainers.ppo import StreamPPOTrainer, make_trainer
 from trainers.rollout_workers import LocalBackend, Played, Player, RayBackend, RolloutWorkers, import_ray
 from trainers.rollouts import collect
 from trainers.run import one_thread
+from trainers.scenes import Steady
 
 NEEDS_RAY = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None, reason="Ray is not installed: the extra `ray` brings it"
 )
 SCENARIOS = ProactiveScenarios(Foley(), 0.8, (13, 16))
+ALWAYS = Steady(SCENARIOS)
 REWARD = Reward.default()
 SEEDS, HALF, SAMPLING_SEED = range(100, 106), 3, 7
 SILENT, EAGER = -1.5, 1.5
@@ -42,7 +48,7 @@ def model_of(tokenizer: ReplyTokenizer, bias: float) -> LALM:
 
 
 def local(tokenizer: ReplyTokenizer, per_task: int = 2, **more: int) -> RolloutWorkers:
-    player = Player(tiny_model(tokenizer, seed=9), tokenizer, SCENARIOS, REWARD)
+    player = Player(tiny_model(tokenizer, seed=9), tokenizer, ALWAYS, REWARD)
     return RolloutWorkers(LocalBackend(player), per_task, **more)
 
 
@@ -59,6 +65,11 @@ def _as_the_actors() -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def _hasty_critic(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainers.credit, "CRITIC_STEPS", 2)
+
+
 @pytest.fixture(scope="module")
 def ray() -> Iterator[Any]:
     ray = import_ray()
@@ -69,7 +80,7 @@ def ray() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def actors(ray: Any, tokenizer: ReplyTokenizer) -> Iterator[RayBackend]:
-    backend = RayBackend(tiny_model(tokenizer, seed=9), tokenizer, SCENARIOS, REWARD, 2)
+    backend = RayBackend(tiny_model(tokenizer, seed=9), tokenizer, ALWAYS, REWARD, 2)
     yield backend
     backend.close()
 
@@ -112,6 +123,42 @@ def test_rollouts_that_are_too_old_are_played_again(
             again.request(SEEDS[first:][:HALF], SAMPLING_SEED)
         expected = {one.seed: one.rollout.log_prob for one in again.gather()}
         assert all(one.rollout.log_prob == expected[one.seed] for one in played if one.version == which)
+
+
+def learned(tokenizer: ReplyTokenizer, folder: Path, **options: Any) -> StreamPPOTrainer:
+    """Return what two iterations of PPO leave."""
+    usual = {"iterations": 2, "episodes_per_iteration": 4, "minibatches": 1, "epochs": 1, "learning_rate": 1e-2}
+    config = ReinforcementConfig(**{**usual, **options})
+    trainer = make_trainer(model_of(tokenizer, 0.0), tokenizer, ALWAYS, SEEDS, REWARD, config, folder, 0)
+    trainer.train()
+    return trainer
+
+
+def logged(trainer: StreamPPOTrainer, name: str) -> list[float]:
+    return [entry[name] for entry in trainer.state.log_history]
+
+
+@NEEDS_RAY
+@pytest.mark.usefixtures("ray", "_hasty_critic")
+def test_ppo_learns_from_actors_what_it_learns_alone(tokenizer: ReplyTokenizer, tmp_path: Path) -> None:
+    alone = learned(tokenizer, tmp_path, episodes_per_task=2)
+    there = learned(tokenizer, tmp_path, episodes_per_task=2, rollout_workers=2)
+    weights = there.policy.state_dict()
+    assert all(weights[name].equal(value) for name, value in alone.policy.state_dict().items())
+    assert logged(there, "rollouts/staleness") == logged(there, "rollouts/redone") == [0.0, 0.0]
+
+
+@pytest.mark.usefixtures("_hasty_critic")
+def test_ppo_may_learn_from_the_policy_before(tokenizer: ReplyTokenizer, tmp_path: Path) -> None:
+    """The second iteration earns what the first policy does, is told so, and begins with the ratios of another."""
+    begun = learned(tokenizer, tmp_path, learning_rate=1e-12, decision_learning_rate=1e-12)
+    fast = {"decision_learning_rate": 0.3}
+    fresh, stale = (learned(tokenizer, tmp_path, max_staleness=k, **fast) for k in (0, 1))
+    assert logged(stale, "reward/total") == logged(begun, "reward/total") != logged(fresh, "reward/total")
+    assert logged(stale, "rollouts/staleness") == [0.0, 1.0]
+    assert logged(fresh, "rollouts/staleness") == [0.0, 0.0]
+    assert logged(fresh, "clipped/decision") == [0.0, 0.0]
+    assert logged(stale, "clipped/decision")[0] == 0.0 < logged(stale, "clipped/decision")[1]
 
 
 @NEEDS_RAY
@@ -161,7 +208,7 @@ def test_what_makes_no_sense_is_refused(tokenizer: ReplyTokenizer, monkeypatch: 
     with pytest.raises(PolicyError, match="max_staleness -1, expected at least 1 and 0"):
         local(tokenizer, max_staleness=-1)
     with pytest.raises(PolicyError, match="num_workers is 0"):
-        RayBackend(tiny_model(tokenizer), tokenizer, SCENARIOS, REWARD, 0)
+        RayBackend(tiny_model(tokenizer), tokenizer, ALWAYS, REWARD, 0)
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     with pytest.raises(PolicyError, match="uv sync --extra ray"):
-        RayBackend(tiny_model(tokenizer), tokenizer, SCENARIOS, REWARD, 2)
+        RayBackend(tiny_model(tokenizer), tokenizer, ALWAYS, REWARD, 2)
