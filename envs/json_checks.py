@@ -6,7 +6,14 @@ from typing import Any
 
 from envs.errors import AnswerError
 
-_NAMES = {str: "text", float: "a number", int: "a whole number", bool: "true or false", list: "a list"}
+_NAMES = {
+    str: "text",
+    float: "a number",
+    int: "a whole number",
+    bool: "true or false",
+    list: "a list",
+    dict: "an object",
+}
 _REQUIRED = object()
 
 

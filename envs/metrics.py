@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from envs.clock import CHUNK_S
 from envs.errors import ScenarioError
-from envs.scenario import GRACE_S
+from envs.outcomes import outcomes
 from envs.text_scores import helpfulness, key_fact_share, repeated_share
 from envs.trace import Reply, Trace
 
@@ -74,9 +74,7 @@ class _Episode:
 
 def _measure(trace: Trace) -> _Episode:
     matched = [(r, trace.cues[r.cue]) for r in trace.replies if r.cue is not None]
-    strays = [r.start_s for r in trace.replies if r.cue is None]
-    ignored = [e for e in trace.events if e.role == "foreground" and e.decision == "IGNORE"]
-    right = sum(not any(e.onset_s <= t < e.end_s + GRACE_S for t in strays) for e in ignored)
+    ignored = [outcome for outcome in outcomes(trace) if not outcome.deserves]
     qualities = [helpfulness(r.text, c.replies, c.key_facts) for r, c in matched]
     delivered = sum(
         q * min(max((c.deadline_s - r.start_s) / (c.deadline_s - c.ready_s), 0.0), 1.0)
@@ -89,7 +87,7 @@ def _measure(trace: Trace) -> _Episode:
         matched=len(matched),
         cues=len(trace.cues),
         early=sum(r.start_s < c.ready_s for r, c in matched),
-        ignored_right=right,
+        ignored_right=sum(outcome.right for outcome in ignored),
         ignored=len(ignored),
         foreground=len(trace.cues) + len(ignored),
         quality=sum(qualities),

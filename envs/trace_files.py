@@ -1,4 +1,4 @@
-"""Traces on disk: a folder of JSON Lines files, one trace a line, one file an episode; one folder a policy."""
+"""Traces on disk: a folder of JSON Lines files for each policy, one trace a line, an episode or a block a file."""
 
 import json
 import re
@@ -45,6 +45,11 @@ def write_traces(folder: Path, traces: Sequence[Trace]) -> None:
     """Write traces to a folder as `RecordTraces` does."""
     for number, trace in enumerate(traces):
         write_trace(folder / f"episode-{number:06d}.jsonl", trace)
+
+
+def write_block(path: Path, traces: Sequence[Trace]) -> None:
+    """Write several traces as one file, which appears under its name when it is whole."""
+    write_text(path, "".join(json.dumps(trace.to_json(), allow_nan=False) + "\n" for trace in traces))
 
 
 def read_policies(folder: Path) -> dict[str, list[Trace]]:

@@ -1,6 +1,6 @@
 """What every policy is: `reset` and `act` over a batch of streams."""
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,3 +21,10 @@ class Policy(Protocol):
     @property
     def response_probabilities(self) -> list[float | None]:
         """P(response) of the last `act` per slot; None where no decision was taken or there is no such number."""
+
+
+@runtime_checkable
+class Numbered(Protocol):
+    """A policy whose draws in a stream follow from how many streams it has begun: who goes on at stream n sets n."""
+
+    episodes: int

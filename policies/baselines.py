@@ -37,13 +37,22 @@ class RandomPolicy(CannedReplyPolicy):
     """Speaks after a chunk with probability `RATE`, about as often as streams of the Proactive ability want it."""
 
     RATE = 0.05
-    episodes = 0
+
+    def __init__(
+        self,
+        num_slots: int,
+        tokenizer: TextTokenizer,
+        tokens_per_chunk: int,
+        seed: int = 0,
+        text: str = CANNED_REPLY,
+    ) -> None:
+        super().__init__(num_slots, tokenizer, tokens_per_chunk, seed, text)
+        self.episodes = 0
+        self.generators = [np.random.default_rng([seed, i]) for i in range(num_slots)]
 
     def reset(self, mask: NDArray[np.bool_]) -> None:
         """Give every new stream its own generator, so that results do not depend on the batch."""
         super().reset(mask)
-        if self.episodes == 0:
-            self.generators = [np.random.default_rng([self.seed, i]) for i in range(self.num_slots)]
         for slot in np.flatnonzero(mask):
             self.generators[slot] = np.random.default_rng([self.seed, self.episodes])
             self.episodes += 1

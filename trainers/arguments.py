@@ -13,6 +13,7 @@ from envs.speech.corpora import SPEECH_LAYOUTS
 from envs.suites.catalogue import SUITES
 from envs.suites.proactive_scores import MODES
 from envs.suites.proactive_sound_bench import TIERS, ProactiveSoundBench
+from trainers.built_in_suites import ABILITY_OF, BUILT_IN_SUITES
 
 Command = Callable[[argparse.Namespace], None]
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -85,10 +86,18 @@ def _evaluate(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--policy",
         required=True,
-        help="a policy or gate folder, or a baseline: silent, always, random, energy, vad, classifier (trained first)",
+        action="append",
+        help="a policy or gate folder, or a baseline: silent, always, random, energy, vad, classifier (trained first);"
+        " with --out it may be given several times",
     )
     _add_clips(command, "a folder of recordings")
-    command.add_argument("--suite", choices=SUITES, help="a published benchmark in place of --clips")
+    command.add_argument(
+        "--suite",
+        choices=[*SUITES, *BUILT_IN_SUITES],
+        help="a benchmark in place of --clips; with --out also streams of built-in sounds",
+    )
+    command.add_argument("--out", type=Path, help="write numbers, traces, a leaderboard and a page there, or go on")
+    command.add_argument("--count", type=_count, metavar="N", help="streams of built-in sounds; default: 256")
     command.add_argument(
         "--data", type=Path, metavar="DIR", help="holds the release of that benchmark, where it is not built in"
     )
@@ -128,17 +137,32 @@ def _reward(command: argparse.ArgumentParser) -> None:
 
 
 def _check_judged_on(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    """End with usage unless recordings or a benchmark are named, each with its own options."""
-    if (options.suite is None) == (options.clips is None):
+    """End with usage unless recordings or a suite are named, each with its own options."""
+    suite = "clips" if options.suite is None else options.suite
+    published = suite not in BUILT_IN_SUITES
+    if (suite == "clips") != (options.clips is not None):
         parser.error("name either --clips or --suite")
-    if options.data is None and options.suite is not None and SUITES[options.suite].built_in is None:
-        parser.error(f"--suite {options.suite} wants --data")
-    if options.data is not None and options.suite is None:
-        parser.error("--data is of a --suite")
-    if options.suite is None and (options.tier, options.predictions, options.offline) != (None, None, False):
-        parser.error("--tier, --predictions and --offline are of a --suite")
-    if options.suite is not None and options.held_out is not None:
+    if published and options.data is None and SUITES[suite].built_in is None:
+        parser.error(f"--suite {suite} wants --data")
+    if not published and options.data is not None:
+        parser.error("--data is of a benchmark")
+    if not published and (options.tier, options.predictions, options.offline) != (None, None, False):
+        parser.error("--tier, --predictions and --offline are of a benchmark")
+    if suite != "clips" and options.held_out is not None:
         parser.error("--held-out is of --clips")
+    if options.count is not None and suite not in ABILITY_OF:
+        parser.error(f"--count is of --suite {' or '.join(ABILITY_OF)}")
+    if options.out is None and (suite in ABILITY_OF or len(options.policy) > 1):
+        parser.error("several policies, and suites of built-in sounds, need --out")
+    if options.out is not None and (options.traces, options.predictions) != (None, None):
+        parser.error("--out writes traces and predictions itself; leave --traces and --predictions out")
+    if options.out is not None and options.offline:
+        parser.error("--offline answers are no streams: leave --out out, or --offline")
+
+
+def _leaderboard(command: argparse.ArgumentParser) -> None:
+    command.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="what evaluate --out wrote")
+    _add_json(command)
 
 
 def _score(command: argparse.ArgumentParser) -> None:
@@ -215,7 +239,8 @@ _COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "quickstart": ("train and judge an agent from scratch, in minutes", _quickstart),
     "train": ("train what a YAML asks for, or go on with it after a kill", _train),
     "compose": ("write a corpus of streams to disk, or go on with one", _compose),
-    "evaluate": ("judge a policy on streams made of your recordings, or on a published benchmark", _evaluate),
+    "evaluate": ("judge policies on streams of sounds, or on a published benchmark", _evaluate),
+    "leaderboard": ("show the leaderboards of evaluations as one, beside what was published", _leaderboard),
     "score": ("score a prediction file for a published benchmark", _score),
     "reward": ("compare rewards on stored traces, before training on one", _reward),
     "listen": ("stream a file, a pipe or the microphone through a policy", _listen),

@@ -94,7 +94,10 @@ def _evaluate(options: argparse.Namespace) -> None:
         from policies.engine.recording import Recording  # noqa: PLC0415 - heavy
 
         thinking_s = Recording.load(thinking_s).thinking_times
-    if options.suite is not None:
+    if options.out is not None:
+        _evaluate_into(options, thinking_s)
+        return
+    if options.data is not None:
         _evaluate_suite(options, thinking_s)
         return
     from trainers.evaluation import evaluate_on_clips  # noqa: PLC0415 - heavy
@@ -102,12 +105,42 @@ def _evaluate(options: argparse.Namespace) -> None:
     clips = _clips(options)
     assert clips is not None  # one of the two is required
     metrics = evaluate_on_clips(
-        options.policy, clips, options.seed, options.held_out, thinking_s=thinking_s, traces=options.traces
+        options.policy[0], clips, options.seed, options.held_out, thinking_s=thinking_s, traces=options.traces
     )
     if options.json:
         print(json.dumps({name: metric.to_json() for name, metric in metrics.items()}, indent=2, allow_nan=False))
     else:
         print(_table(metrics))
+
+
+def _evaluate_into(options: argparse.Namespace, thinking_s: "ThinkingTime") -> None:
+    from trainers.judge_command import REPORT, Told, evaluate_into  # noqa: PLC0415 - heavy
+
+    told = Told(
+        options.suite or "clips",
+        options.data,
+        options.tier,
+        _clips(options),
+        options.held_out,
+        options.count,
+        options.seed,
+        thinking_s,
+    )
+    judged = evaluate_into(options.policy, told, options.out)
+    if options.json:
+        print(json.dumps(judged.to_json(), indent=2, allow_nan=False))
+        return
+    print(judged.coverage)
+    for policy, metrics in judged.metrics.items():
+        print(f"\n{policy}\n{_table(judged.benchmark.get(policy, metrics))}")
+    print(f"\nreport: {options.out / REPORT}")
+
+
+def _leaderboard(options: argparse.Namespace) -> None:
+    from trainers.leaderboard import leaderboard_text, merge  # noqa: PLC0415 - heavy
+
+    rows = merge(options.runs)
+    print(json.dumps([row.to_json() for row in rows], indent=2) if options.json else leaderboard_text(rows))
 
 
 def _evaluate_suite(options: argparse.Namespace, thinking_s: "ThinkingTime") -> None:
@@ -117,7 +150,7 @@ def _evaluate_suite(options: argparse.Namespace, thinking_s: "ThinkingTime") -> 
     suite = open_suite(options.suite, options.data, options.tier)
     if not suite.coverage.complete and not options.json:
         print(suite.coverage, flush=True)
-    run = run_suite(options.policy, suite, options.seed, thinking_s=thinking_s, offline=options.offline)
+    run = run_suite(options.policy[0], suite, options.seed, thinking_s=thinking_s, offline=options.offline)
     if options.predictions is not None:
         run.write_predictions(options.predictions)
     if options.json:
@@ -268,6 +301,7 @@ COMMANDS: dict[str, Command] = {
     "compose": _compose,
     "evaluate": _evaluate,
     "reward": _reward,
+    "leaderboard": _leaderboard,
     "score": _score,
     "listen": _listen,
     "watch": _watch,

@@ -46,19 +46,28 @@ class EpisodeView:
 
 def episode_html(episode: EpisodeView) -> str:
     """Return the episode for a page that has `STYLE` and, at its end, `SCRIPT`: a click on the picture seeks."""
-    picture, sound = io.BytesIO(), _base64(_wav(episode.scenario.audio))
-    figure = draw_trace(episode.scenario, episode.trace)
-    figure.savefig(picture, format="png", dpi=110)
-    axis = figure.axes[0].get_position()  # of the time axis, once the picture is laid out
     rows = sorted(_heard_rows(episode.trace) + _cue_rows(episode.trace) + _reply_rows(episode.trace))
     return (
         f"<h2>{html.escape(episode.name)}</h2>"
-        f'<div class="player" data-from="{100 * axis.x0:.2f}" data-to="{100 * axis.x1:.2f}">'
-        f'<img alt="Spectrogram, events, decisions and reward of the stream" src="data:image/png;base64,'
-        f'{_base64(picture.getvalue())}"><i></i></div>'
-        f'<audio controls preload="metadata" src="data:audio/wav;base64,{sound}"></audio>'
+        f"{player_html(episode)}"
         "<div class=card><table class=text><thead><tr><th>second</th><th>what</th><th>heard or said</th></tr></thead>"
         f"<tbody>{''.join(row for _, row in rows)}</tbody></table></div>"
+    )
+
+
+def player_html(episode: EpisodeView, small: bool = False) -> str:
+    """Return picture and sound alone; `small` ones are lossy and a tenth as large, which is enough to judge by."""
+    picture, kind = io.BytesIO(), "webp" if small else "png"
+    figure = draw_trace(episode.scenario, episode.trace, *((10.0, 6.0) if small else ()))
+    figure.savefig(picture, format=kind, dpi=80 if small else 110, pil_kwargs={"quality": 70} if small else {})
+    axis = figure.axes[0].get_position()  # of the time axis, once the picture is laid out
+    sound = _mp3(episode.scenario.audio) if small else _wav(episode.scenario.audio)
+    return (
+        f'<div class="player" data-from="{100 * axis.x0:.2f}" data-to="{100 * axis.x1:.2f}">'
+        f'<img alt="Spectrogram, events, decisions and reward of the stream" src="data:image/{kind};base64,'
+        f'{_base64(picture.getvalue())}"><i></i></div>'
+        f'<audio controls preload="metadata" src="data:audio/{"mpeg" if small else "wav"};base64,{_base64(sound)}">'
+        "</audio>"
     )
 
 
@@ -99,6 +108,14 @@ def _wav(audio: Audio) -> bytes:
 
     sound = io.BytesIO()
     sf.write(sound, audio, SAMPLE_RATE, format="WAV", subtype="PCM_16")
+    return sound.getvalue()
+
+
+def _mp3(audio: Audio) -> bytes:
+    import soundfile as sf  # noqa: PLC0415 - only where there is sound to embed
+
+    sound = io.BytesIO()
+    sf.write(sound, audio, SAMPLE_RATE, format="MP3", subtype="MPEG_LAYER_III")
     return sound.getvalue()
 
 

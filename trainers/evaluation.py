@@ -95,7 +95,7 @@ def load_player(policy: str, num_slots: int, seed: int = 0, learned: ClipLibrary
     Raises:
         PolicyError: when it is neither a baseline nor a usable folder.
     """
-    _check_player(policy)
+    check_player(policy)
     if policy in JUDGED_BASELINES:
         ids = ByteTokenizer()
         classifier = train_classifier(learned, seed) if policy == "classifier" else None
@@ -113,7 +113,8 @@ def load_player(policy: str, num_slots: int, seed: int = 0, learned: ClipLibrary
     return Player(loaded, loaded.tokenizer, loaded.tokens_per_chunk)
 
 
-def _check_player(policy: str) -> None:
+def check_player(policy: str) -> None:
+    """Raise PolicyError unless a policy is a baseline that can be judged, or is there."""
     if policy not in JUDGED_BASELINES and not Path(policy).exists():
         hint = did_you_mean(policy, JUDGED_BASELINES)
         raise PolicyError(f"{policy}: no such policy folder, and no baseline that can be judged{hint}")
@@ -147,7 +148,7 @@ def evaluate_on_clips(
     """
     if traces is not None:
         check_trace_folder(traces)
-    _check_player(policy)
+    check_player(policy)
     learned, judged = (None, clips.read()) if held_out is None else clips.read().split(held_out, seed)
     scenarios = DealtScenarios(tuple(deal(judged, seed)), seed)
     player = load_player(policy, num_slots, seed, learned)

@@ -84,7 +84,7 @@ class ReportData:
 def write_report(path: Path, data: ReportData) -> None:
     """Write the report aside, then move it into place whole: one file, no links, below `MAX_BYTES`."""
     before = [f"<h1>{html.escape(data.title)}</h1><p class=note>{_INTRO}</p>", _meanings()]
-    before += [_table(suite, table) for suite, table in data.tables.items()]
+    before += [metrics_table(suite, table) for suite, table in data.tables.items()]
     before.append(_curves(data.curves))
     after = [_seconds(data.seconds)]
     after.append(f"<h2>Configuration</h2><div class=card><pre>{html.escape(data.config)}</pre></div>")
@@ -118,7 +118,7 @@ def _meanings() -> str:
     return f"<details><summary>What the rows mean</summary><dl>{rows}</dl></details>"
 
 
-def _table(suite: str, table: Mapping[str, Mapping[str, Metric]]) -> str:
+def metrics_table(suite: str, table: Mapping[str, Mapping[str, Metric]]) -> str:
     """Return one suite's table: a row for each metric, a column for each policy."""
     policies = [p for p in POLICY_ORDER if p in table] + [p for p in table if p not in POLICY_ORDER]
     metrics = list(dict.fromkeys(name for p in policies for name in table[p]))

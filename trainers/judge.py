@@ -1,0 +1,322 @@
+"""`soundflow evaluate --out`: several policies on one suite, block by block; what a kill interrupts goes on.
+
+    OUT/command.json                            what was asked for; another command is refused
+    OUT/traces/SUITE/POLICY/block-000000.jsonl  64 streams, written whole
+    OUT/predictions/SUITE/POLICY.jsonl          what was said, as the suite's authors write it
+    OUT/metrics.json, leaderboard.json, report.html
+
+Everything below `traces` is computed from the traces on disk, so that a run that went on after a kill, and one that was
+left alone, write the same.
+"""
+
+import hashlib
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from envs.clip_library import ClipLibrary
+from envs.curves import ranking_metrics, units
+from envs.errors import ConfigError, ScenarioError
+from envs.files import remove_leftovers, write_text
+from envs.metrics import Metric, compare_traces, evaluate_traces
+from envs.suites import Coverage, Suite
+from envs.thinking import ThinkingTime
+from envs.trace import Trace
+from envs.trace_files import read_traces, write_block
+from policies.base import Numbered
+from trainers.evaluation import Player, check_player, load_player, play
+from trainers.run_folder import check_out
+
+BLOCK = 64  # streams that a kill may cost, and that are played at once
+COMMAND = "command.json"
+METRICS = "metrics.json"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What was played, and every number of it.
+
+    Attributes:
+        suite: As on the command line.
+        tier: Of the suite; blank: it has none.
+        coverage: What of the suite was there.
+        seed: Of the streams and of what baselines draw.
+        traces: By policy, in the order of the suite's seeds.
+        metrics: By policy: the metrics of `envs.metrics`, the same for every suite.
+        benchmark: By policy: the numbers of the suite itself; empty where it has no others.
+        ranking: By policy: average precision and equal error rate (`envs.curves`).
+        differences: By pair of policies: the first minus the second.
+    """
+
+    suite: str
+    tier: str
+    coverage: Coverage
+    seed: int
+    traces: dict[str, list[Trace]]
+    metrics: dict[str, dict[str, Metric]]
+    benchmark: dict[str, dict[str, Metric]]
+    ranking: dict[str, dict[str, Metric]]
+    differences: dict[tuple[str, str], dict[str, Metric]]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all but the traces as plain JSON types."""
+        parts = {"metrics": self.metrics, "benchmark": self.benchmark, "ranking": self.ranking}
+        policies = {
+            name: {part: _numbers(by_policy[name]) for part, by_policy in parts.items() if name in by_policy}
+            for name in self.metrics
+        }
+        differences = [
+            {"first": first, "second": second, "metrics": _numbers(metrics)}
+            for (first, second), metrics in self.differences.items()
+        ]
+        numbers = {"tier": self.tier, "seed": self.seed, "coverage": self.coverage.to_json(), "policies": policies}
+        return {"suites": {self.suite: {**numbers, "differences": differences}}}
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is judged: a suite, and how it is played.
+
+    Attributes:
+        suite: It is played whole, as far as it is there.
+        tier: Of the suite; blank: it has none.
+        seed: Of what baselines draw, and of the bootstrap.
+        thinking_s: See `play`.
+        learned: Recordings that the classifier learns from, beside built-in sounds.
+        domains: The categories of sounds by label, where they are no built-in ones.
+        told: What else the command was told, such as where the recordings lie; a change of it is refused.
+    """
+
+    suite: Suite
+    tier: str = ""
+    seed: int = 0
+    thinking_s: ThinkingTime = 0.0
+    learned: ClipLibrary | None = None
+    domains: Mapping[str, str] = field(default_factory=dict)
+    told: Mapping[str, Any] = field(default_factory=dict)
+
+
+def judge(policies: Sequence[str], question: Question, out: Path, num_slots: int = BLOCK) -> Judged:
+    """Play what is not on disk yet, then compute every number; `metrics.json` is written.
+
+    Args:
+        policies: Baselines' names (all but the oracle), policy folders, gates' folders.
+        question: What is played.
+        out: A new folder, or that of the same command.
+        num_slots: Streams at once. Results do not depend on it.
+
+    Raises:
+        ConfigError: when a policy is named twice, `out` cannot be written, or is another command's.
+        PolicyError: when a policy is neither a baseline nor a usable folder.
+        ScenarioError: when nothing of the suite is there, or a block on disk cannot be read.
+        AudioError: when a recording cannot be decoded.
+    """
+    check_out(out)
+    named = policy_names(policies)
+    for policy in policies:
+        check_player(policy)
+    suite = question.suite
+    if not suite.seeds:
+        raise ScenarioError(f"{suite.name}: {suite.coverage}; put its recordings where the manifest says")
+    _claim(out, _command(named, question))
+    folders = {name: out / "traces" / suite.name / name for name in named}
+    for name, policy in named.items():
+        _play_blocks(name, policy, question, folders[name], num_slots)
+    traces = {name: _read_blocks(folder, suite.seeds) for name, folder in folders.items()}
+    judged = _numbers_of(question, traces)
+    if judged.benchmark:
+        for name, played in traces.items():
+            lines = "".join(f"{json.dumps(line)}\n" for line in suite.predictions(played))
+            write_text(out / "predictions" / suite.name / f"{name}.jsonl", lines)
+    write_text(out / METRICS, json.dumps(judged.to_json(), indent=2, allow_nan=False) + "\n")
+    return judged
+
+
+def policy_names(policies: Sequence[str]) -> dict[str, str]:
+    """Return what each policy is called, and where it is; of a folder's path as much as tells it from the others.
+
+    >>> policy_names(["energy", "runs/a/policy", "runs/b/policy"])
+    {'energy': 'energy', 'a-policy': 'runs/a/policy', 'b-policy': 'runs/b/policy'}
+
+    Raises:
+        ConfigError: when one is given twice.
+    """
+    places = [str(Path(policy).resolve()) if Path(policy).exists() else policy for policy in policies]
+    twice = next((policy for policy, place in zip(policies, places, strict=True) if places.count(place) > 1), None)
+    if twice is not None:
+        raise ConfigError(f"--policy {twice} is given twice; name each policy once")
+    longest = max(len(Path(policy).parts) for policy in policies)
+    for depth in range(2, longest + 1):
+        names = [_tail(policy, depth) for policy in policies]
+        if len(set(names)) == len(names):
+            return dict(zip(names, policies, strict=True))
+    counted = Counter[str]()
+    names = []
+    for policy in policies:
+        counted[_tail(policy, longest)] += 1
+        names.append(f"{_tail(policy, longest)}-{counted[_tail(policy, longest)]}")
+    return dict(zip(names, policies, strict=True))
+
+
+def _tail(policy: str, depth: int) -> str:
+    parts = [part for part in Path(policy).parts if part.strip("./\\")]
+    return "-".join(parts[-depth:]) or "policy"
+
+
+def _command(named: Mapping[str, str], question: Question) -> dict[str, Any]:
+    suite, thinking_s = question.suite, question.thinking_s
+    return {
+        "--policy": {name: {"given": policy, "sha256": _digest(Path(policy))} for name, policy in named.items()},
+        "--suite": suite.name,
+        "--seed": question.seed,
+        **question.told,
+        "tier": question.tier,
+        "streams": len(suite.seeds),
+        "coverage": suite.coverage.to_json(),
+        "--thinking": thinking_s if isinstance(thinking_s, int | float) else [float(x) for x in thinking_s],
+        "block": BLOCK,
+    }
+
+
+def _digest(folder: Path) -> str | None:
+    """Return a hash of what a policy's folder holds; None for a baseline."""
+    if not folder.is_dir():
+        return None
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "README.md"):
+        digest.update(str(path.relative_to(folder)).encode())
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _claim(out: Path, command: dict[str, Any]) -> None:
+    """Write down what was asked for, or refuse another command.
+
+    Raises:
+        ConfigError: naming the first key that differs, or what is in a folder that is no evaluation's.
+    """
+    path = out / COMMAND
+    if not path.is_file():
+        foreign = sorted(p.name for p in out.iterdir() if not p.name.startswith(".")) if out.is_dir() else []
+        if foreign:
+            raise ConfigError(
+                f"--out {out}: holds {foreign[0]!r} and no {COMMAND} of an evaluation; name a new or an empty folder"
+            )
+        write_text(path, json.dumps(command, indent=2, allow_nan=False) + "\n")
+    remove_leftovers(out, "*.json")
+    before = read_command(out)
+    asked = json.loads(json.dumps(command))
+    for key in [*asked, *(key for key in before if key not in asked)]:
+        if before.get(key) != asked.get(key):
+            raise ConfigError(
+                f"--out {out} was begun by another command: {key} was {_short(before.get(key))}, is now"
+                f" {_short(asked.get(key))}; give the same command, or name another folder"
+            )
+
+
+def read_command(out: Path) -> dict[str, Any]:
+    """Return what the evaluation of a folder was asked for.
+
+    Raises:
+        ConfigError: when the file is no longer what was written.
+    """
+    path = out / COMMAND
+    try:
+        command = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"{path}: not JSON: {error}; name another folder for --out") from error
+    if not isinstance(command, dict):
+        raise ConfigError(f"{path}: not an object; name another folder for --out")
+    return command
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 160 else f"{text[:157]}..."
+
+
+def _blocks(seeds: Sequence[int]) -> list[Sequence[int]]:
+    return [seeds[first : first + BLOCK] for first in range(0, len(seeds), BLOCK)]
+
+
+def _file(folder: Path, number: int) -> Path:
+    return folder / f"block-{number:06d}.jsonl"
+
+
+def _play_blocks(name: str, policy: str, question: Question, folder: Path, num_slots: int) -> None:
+    """Play the blocks of one policy that are not there; the policy is loaded only if any is missing."""
+    suite, blocks = question.suite, _blocks(question.suite.seeds)
+    remove_leftovers(folder, "block-*")
+    todo = [number for number in range(len(blocks)) if not _file(folder, number).exists()]
+    if not todo:
+        return
+    there = len(suite.seeds) - sum(len(blocks[number]) for number in todo)
+    slots = min(num_slots, len(suite.seeds))
+    with tqdm(total=len(suite.seeds), initial=there, unit="stream", desc=f"{suite.name}: {name}") as bar:
+        player = load_player(policy, slots, question.seed, question.learned)
+        for number in todo:
+            if isinstance(player.policy, Numbered):  # its draws do not depend on which blocks this process plays
+                player.policy.episodes = number * BLOCK
+            write_block(_file(folder, number), _play(player, question, blocks[number], slots, bar.update))
+
+
+def _play(
+    player: Player, question: Question, seeds: Sequence[int], slots: int, progress: Callable[[int], object]
+) -> list[Trace]:
+    return play(
+        player.policy,
+        question.suite.scenario,
+        seeds,
+        num_slots=slots,
+        tokenizer=player.tokenizer,
+        tokens_per_chunk=player.tokens_per_chunk,
+        thinking_s=question.thinking_s,
+        progress=progress,
+    )
+
+
+def _read_blocks(folder: Path, seeds: Sequence[int]) -> list[Trace]:
+    """Return the traces of all blocks, in order.
+
+    Raises:
+        ScenarioError: naming the file, when a block holds other traces than it should.
+    """
+    blocks = _blocks(seeds)
+    foreign = sorted(set(folder.glob("*.jsonl")) - {_file(folder, number) for number in range(len(blocks))})
+    if foreign:
+        raise ScenarioError(f"{foreign[0]}: not of this evaluation; move it away")
+    traces = read_traces(folder)
+    if len(traces) != len(seeds):
+        raise ScenarioError(f"{folder} holds {len(traces)} traces, expected {len(seeds)}; remove the folder, and go on")
+    return traces
+
+
+def _numbers_of(question: Question, traces: dict[str, list[Trace]]) -> Judged:
+    suite, seed = question.suite, question.seed
+    print(f"soundflow: {suite.name}: computing intervals", file=sys.stderr, flush=True)
+    metrics = {name: evaluate_traces(played, seed) for name, played in traces.items()}
+    scores = {name: suite.score(played) for name, played in traces.items()}
+    own = any(scores[name].keys() != metrics[name].keys() for name in traces)  # or it has no others
+    return Judged(
+        suite.name,
+        question.tier,
+        suite.coverage,
+        seed,
+        traces,
+        metrics,
+        scores if own else {},
+        {name: ranking_metrics([units(trace) for trace in played], seed) for name, played in traces.items()},
+        {pair: compare_traces(traces[pair[0]], traces[pair[1]], seed) for pair in combinations(traces, 2)},
+    )
+
+
+def _numbers(metrics: Mapping[str, Metric]) -> dict[str, Any]:
+    return {name: metric.to_json() for name, metric in metrics.items()}
