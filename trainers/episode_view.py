@@ -58,8 +58,8 @@ def episode_html(episode: EpisodeView) -> str:
 def player_html(episode: EpisodeView, small: bool = False) -> str:
     """Return picture and sound alone; `small` ones are lossy and a tenth as large, which is enough to judge by."""
     picture, kind = io.BytesIO(), "webp" if small else "png"
-    figure = draw_trace(episode.scenario, episode.trace, *((10.0, 6.0) if small else ()))
-    figure.savefig(picture, format=kind, dpi=80 if small else 110, pil_kwargs={"quality": 70} if small else {})
+    figure = draw_trace(episode.scenario, episode.trace, *((13.0, 6.5) if small else ()))
+    figure.savefig(picture, format=kind, dpi=70 if small else 110, pil_kwargs={"quality": 70} if small else {})
     axis = figure.axes[0].get_position()  # of the time axis, once the picture is laid out
     sound = _mp3(episode.scenario.audio) if small else _wav(episode.scenario.audio)
     return (

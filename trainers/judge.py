@@ -15,6 +15,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -215,10 +216,11 @@ def _claim(out: Path, command: dict[str, Any]) -> None:
     before = read_command(out)
     asked = json.loads(json.dumps(command))
     for key in [*asked, *(key for key in before if key not in asked)]:
-        if before.get(key) != asked.get(key):
+        was, now = _differing(before.get(key), asked.get(key))
+        if was != now:
             raise ConfigError(
-                f"--out {out} was begun by another command: {key} was {_short(before.get(key))}, is now"
-                f" {_short(asked.get(key))}; give the same command, or name another folder"
+                f"--out {out} was begun by another command: {key} was {_short(was)}, is now"
+                f" {_short(now)}; give the same command, or name another folder"
             )
 
 
@@ -236,6 +238,14 @@ def read_command(out: Path) -> dict[str, Any]:
     if not isinstance(command, dict):
         raise ConfigError(f"{path}: not an object; name another folder for --out")
     return command
+
+
+def _differing(was: object, now: object) -> tuple[object, object]:
+    """Return of two objects what differs between them; of anything else both."""
+    if not isinstance(was, dict) or not isinstance(now, dict):
+        return was, now
+    same = {key for key in was if key in now and was[key] == now[key]}
+    return {k: v for k, v in was.items() if k not in same}, {k: v for k, v in now.items() if k not in same}
 
 
 def _short(value: object) -> str:
@@ -273,7 +283,7 @@ def _play(
 ) -> list[Trace]:
     return play(
         player.policy,
-        question.suite.scenario,
+        lru_cache(maxsize=1)(question.suite.scenario),  # a last short wave repeats its last stream
         seeds,
         num_slots=slots,
         tokenizer=player.tokenizer,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from envs.abilities import ABILITIES
+from envs.clock import CHUNK_S
 from envs.curves import units
 from envs.excerpt import excerpt
 from envs.files import write_text
@@ -18,7 +19,7 @@ from envs.trace import Trace
 from trainers.episode_view import EpisodeView, player_html
 from trainers.judge import Judged, Question
 from trainers.judge_figures import latency_curves, threshold_curves
-from trainers.report import MAX_BYTES, html_page, metric_cell, metrics_table
+from trainers.report import MAX_BYTES, html_page, meanings, metric_cell, metrics_table
 
 SHOWN = 2  # failures of each kind and policy
 _BEFORE_S, _AFTER_S = 4.0, 5.0  # of a moment that is shown
@@ -39,7 +40,7 @@ _LATENCY_NOTE = (
     "A line ends at the policy's recall, so that one that seldom speaks does not look fast. Left of 0 it answered "
     "before enough had been heard."
 )
-_CATEGORY_NOTE = "Of the sounds in the foreground, those treated as they deserve: answered, or left alone. With intervals over streams."
+_CATEGORY_NOTE = "Of the sounds in the foreground, those treated as they deserve: answered, or left alone."
 _ABILITY_NOTE = "Of the cues of each ability, those answered before their deadline."
 _CONFUSION_NOTE = (
     "For each class of sound how often it was answered and how often ignored; the wrong number is marked. A sound "
@@ -62,6 +63,7 @@ def write_judge_page(path: Path, judged: Judged, question: Question, command: Ma
         before.append(metrics_table("As every stream is counted here", judged.metrics))
     else:
         before.append(metrics_table("Metrics", judged.metrics))
+    before.insert(2, meanings())
     before += [_curves(judged), *_groups(judged, question.domains), _confusion(judged.traces), _pairs(judged)]
     after = [f"<h2>Command</h2><div class=card><pre>{html.escape(json.dumps(command, indent=2))}</pre></div>"]
     room = MAX_BYTES - len(html_page(title, before + after).encode()) - 10_000  # for headings
@@ -76,8 +78,8 @@ def _coverage(judged: Judged) -> str:
 def _intro(judged: Judged) -> str:
     streams = len(next(iter(judged.traces.values())))
     return (
-        f"{len(judged.traces)} policies on the same {streams} streams, seed {judged.seed}. Intervals are 95 % bootstraps"
-        " over whole streams."
+        f"{len(judged.traces)} policies on the same {streams} streams, seed {judged.seed}. Intervals are 95 %"
+        " bootstraps over whole streams."
     )
 
 
@@ -234,9 +236,11 @@ def _failures_note(left: int) -> str:
 def _moment(traces: Sequence[Trace], failure: Failure, question: Question) -> str:
     scenario = question.suite.scenario(question.suite.seeds[failure.stream])
     begin_s, end_s = failure.at_s - _BEFORE_S, failure.at_s + _AFTER_S
-    view = EpisodeView("", *excerpt(scenario, traces[failure.stream], begin_s, end_s))
+    cut, trace = excerpt(scenario, traces[failure.stream], begin_s, end_s)
+    shown_s = failure.at_s - max(int(begin_s / CHUNK_S), 0) * CHUNK_S
+    view = EpisodeView("", cut, trace)
     about = failure.label.replace("_", " ")
     near = {"false alarm": f" after {about}" if about else ""}.get(failure.kind, f": {about}")
     said = f", said “{failure.said}”" if failure.said else ""
-    text = f"{failure.kind}{near}, second {failure.at_s:.1f} of stream {scenario.seed}{said}"
+    text = f"{failure.kind}{near}, second {failure.at_s:.1f} of stream {scenario.seed}, below at {shown_s:.1f}{said}"
     return f"<h3>{html.escape(text)}</h3>{player_html(view, small=True)}"

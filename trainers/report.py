@@ -14,7 +14,7 @@ POLICY_ORDER = ("silent", "always", "random", "energy", "supervised", "ppo")
 MAX_BYTES = 10_000_000  # of the whole file; episodes that would not fit are named instead of shown
 
 _LOWER_IS_BETTER = frozenset(
-    {"false_alarms_per_hour", "misses_per_hour", "latency_p50_s", "latency_p95_s", "early_rate"}
+    {"false_alarms_per_hour", "misses_per_hour", "latency_p50_s", "latency_p95_s", "early_rate", "equal_error_rate"}
 )
 _INTRO = (
     "The agent hears a stream in chunks of 0.4 seconds and decides after each: stay silent, or speak. A cue is a sound "
@@ -83,7 +83,7 @@ class ReportData:
 
 def write_report(path: Path, data: ReportData) -> None:
     """Write the report aside, then move it into place whole: one file, no links, below `MAX_BYTES`."""
-    before = [f"<h1>{html.escape(data.title)}</h1><p class=note>{_INTRO}</p>", _meanings()]
+    before = [f"<h1>{html.escape(data.title)}</h1><p class=note>{_INTRO}</p>", meanings()]
     before += [metrics_table(suite, table) for suite, table in data.tables.items()]
     before.append(_curves(data.curves))
     after = [_seconds(data.seconds)]
@@ -113,7 +113,8 @@ def _name(identifier: str) -> str:
     return html.escape(identifier.replace("_", " "))
 
 
-def _meanings() -> str:
+def meanings() -> str:
+    """Return what each metric means, folded."""
     rows = "".join(f"<dt>{_name(name)}</dt><dd>{html.escape(text)}</dd>" for name, text in MEANINGS.items())
     return f"<details><summary>What the rows mean</summary><dl>{rows}</dl></details>"
 

@@ -1,0 +1,233 @@
+"""`soundflow evaluate --out` and `soundflow leaderboard`: several policies, kills, pages, tables."""
+
+import json
+import multiprocessing
+import os
+import re
+import signal
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from envs.errors import ConfigError, ScenarioError
+from envs.foley import Foley
+from envs.proactive import ProactiveScenarios
+from envs.scenario import Scenario
+from envs.trace_files import read_policies
+from policies.policy_folder import write_policy
+from policies.tokenizer import train_tokenizer
+from tests.envs.tiny_bench import path_of, write_bench
+from tests.policies.conftest import REPLIES, tiny_model
+from trainers import judge_page
+from trainers.built_in_suites import StreamSuite
+from trainers.cli import main
+from trainers.judge import Question, judge, policy_names
+from trainers.leaderboard import Row, merge, published_rows, write_leaderboard
+
+Captured = pytest.CaptureFixture[str]
+BENCH = "proactive-sound-bench"
+COUNT = 66  # two blocks, the second of them short
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("policies") / "tiny"
+    tokenizer = train_tokenizer(REPLIES, 300)
+    write_policy(folder, tiny_model(tokenizer, seed=2), tokenizer)
+    return folder
+
+
+@cache
+def rendered(seed: int) -> Scenario:
+    return ProactiveScenarios(Foley(), chunks=(14, 16))(seed)
+
+
+def short(seed: int) -> Scenario:
+    """Six streams, which come again and again."""
+    return replace(rendered(seed % 6), seed=seed)
+
+
+def deadly(seed: int) -> Scenario:
+    """The last stream, asked for in the second block, takes the process with it."""
+    if seed == COUNT - 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return short(seed)
+
+
+QUESTION = Question(StreamSuite("short", "66", short, range(COUNT)), "66")
+
+
+def die(policies: list[str], out: Path) -> None:
+    judge(policies, replace(QUESTION, suite=StreamSuite("short", "66", deadly, range(COUNT))), out)
+
+
+@pytest.fixture(scope="module")
+def whole(policy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An evaluation that was left alone."""
+    out = tmp_path_factory.mktemp("whole")
+    judge([str(policy), "random"], QUESTION, out)
+    return out
+
+
+def test_after_a_kill_the_same_command_goes_on_to_the_same_numbers(policy: Path, whole: Path, tmp_path: Path) -> None:
+    """SIGKILL comes of itself in the second block of the first policy: nobody has to catch the moment."""
+    policies = [str(policy), "random"]
+    process = multiprocessing.get_context("spawn").Process(target=die, args=(policies, tmp_path))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    first = next(path for path in tmp_path.rglob("block-*.jsonl"))
+    assert [path.name for path in tmp_path.rglob("*.jsonl")] == ["block-000000.jsonl"]
+    assert not (tmp_path / "metrics.json").exists()
+    written = first.stat().st_mtime_ns
+    judge(policies, QUESTION, tmp_path)
+    assert first.stat().st_mtime_ns == written
+    assert (tmp_path / "metrics.json").read_bytes() == (whole / "metrics.json").read_bytes()
+
+
+def test_one_at_a_time_and_64_at_once_give_the_same_numbers(policy: Path, whole: Path, tmp_path: Path) -> None:
+    judge([str(policy), "random"], QUESTION, tmp_path, num_slots=1)
+    assert (tmp_path / "metrics.json").read_text() == (whole / "metrics.json").read_text()
+
+
+def test_another_command_is_refused_by_what_has_changed(policy: Path, whole: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--seed was 0, is now 1"):
+        judge([str(policy), "random"], replace(QUESTION, seed=1), whole)
+    with pytest.raises(ConfigError, match=r"--policy was .*random.*, is now .*energy"):
+        judge([str(policy), "energy"], QUESTION, whole)
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ConfigError, match=r"notes\.txt"):
+        judge(["silent"], QUESTION, tmp_path)
+
+
+def test_a_block_that_was_cut_short_is_named(whole: Path, policy: Path, tmp_path: Path) -> None:
+    judge(["silent"], QUESTION, tmp_path)
+    block = next(tmp_path.rglob("block-000000.jsonl"))
+    block.write_text(block.read_text().split("\n", 1)[1])
+    with pytest.raises(ScenarioError, match="holds 65 traces, expected 66"):
+        judge(["silent"], QUESTION, tmp_path)
+
+
+def test_numbers_and_traces_are_of_every_policy(whole: Path) -> None:
+    short = json.loads((whole / "metrics.json").read_text())["suites"]["short"]
+    tiny = next(name for name in short["policies"] if name.endswith("tiny"))
+    assert set(short["policies"]) == {tiny, "random"}
+    f1 = {name: numbers["metrics"]["trigger_f1"]["value"] for name, numbers in short["policies"].items()}
+    difference = short["differences"][0]
+    assert (difference["first"], difference["second"]) == (tiny, "random")
+    assert difference["metrics"]["trigger_f1"]["value"] == pytest.approx(f1[tiny] - f1["random"])
+    assert 0 < short["policies"][tiny]["ranking"]["average_precision"]["value"] < 1
+    assert {name: len(traces) for name, traces in read_policies(whole / "traces" / "short").items()} == {
+        tiny: COUNT,
+        "random": COUNT,
+    }
+
+
+def test_names_are_distinct(tmp_path: Path) -> None:
+    for run in ("a", "b"):
+        (tmp_path / run / "policy").mkdir(parents=True)
+    folders = [str(tmp_path / run / "policy") for run in ("a", "b")]
+    assert list(policy_names([*folders, "energy"])) == ["a-policy", "b-policy", "energy"]
+    with pytest.raises(ConfigError, match="given twice"):
+        policy_names([folders[0], f"{folders[0]}/"])
+
+
+def test_the_page_is_one_file_that_says_first_what_is_missing(
+    policy: Path, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, out = write_bench(tmp_path / "bench"), tmp_path / "out"
+    (bench / path_of("i1")).unlink()
+    monkeypatch.setattr(judge_page, "SHOWN", 1)
+    arguments = ["evaluate", "--policy", "always", "--policy", str(policy), "--suite", BENCH, "--data", str(bench)]
+    assert main([*arguments, "--out", str(out)]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.startswith("coverage: 5 of 6 items are there; missing: stream 3")
+    assert "stream" in printed.err  # where it is
+    page = (out / "report.html").read_text(encoding="utf-8")
+    body = page.split("<body>\n", 1)[1]
+    assert body.startswith("<p class=bad>coverage: 5 of 6 items are there; missing: stream 3")
+    assert len(page.encode()) < 10_000_000
+    addresses = set(re.findall(r"https?://[^\s\"'<>)]+", page))
+    assert addresses <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}  # names of SVG, never fetched
+    assert set(re.findall(r'(?:src|href)="(\w+:|#)', page)) <= {"data:", "#"}
+    assert page.count("data:audio/mpeg;base64,") == page.count("data:image/webp;base64,") >= 2
+    for said in (
+        "Over the control threshold",
+        "After a reply its",
+        "false alarm after",
+        "Differences between policies",
+    ):
+        assert said.lower() in page.lower()
+    (tiny,) = (path for path in (out / "predictions" / BENCH).glob("*.jsonl") if "always" not in path.name)
+    capsys.readouterr()
+    assert main(["score", BENCH, str(tiny), "--data", str(bench), "--mode", "strict", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["counts"]
+
+    assert main(["leaderboard", str(out)]) == 0
+    table = capsys.readouterr().out
+    assert len(re.findall(r"published$", table, flags=re.MULTILINE)) == 4
+    assert len(re.findall(r"  - .*incomplete: 5 of 6", table)) == 4  # two policies, official and strict
+    assert "Audio-Interaction 3B" in table
+
+
+def write_run(folder: Path, policy: str, accuracy: float, tier: str = "single") -> Path:
+    published = published_rows(BENCH, tier)[0]
+    metric = replace(published.metrics["accuracy"], value=accuracy, low=accuracy - 0.1, high=accuracy + 0.1)
+    row = replace(published, policy=policy, metrics={"accuracy": metric}, seed=0, published=False, source="")
+    folder.mkdir()
+    write_leaderboard(folder / "leaderboard.json", [row])
+    return folder
+
+
+def places(rows: list[Row]) -> list[tuple[str, bool]]:
+    return [(row.policy, row.published) for row in rows]
+
+
+def test_runs_are_merged_beside_what_was_published(tmp_path: Path, capsys: Captured) -> None:
+    runs = [write_run(tmp_path / "a", "ours", 0.70), write_run(tmp_path / "b", "ours", 0.585)]
+    assert places(merge(runs)) == [
+        ("a/ours", False),
+        ("Audio-Interaction 3B", True),
+        ("MiniCPM-o-4.5", True),
+        ("b/ours", False),
+        ("Qwen2.5-Omni-7B", True),
+        ("Gemini-3-Flash", True),
+    ]
+    assert main(["leaderboard", *map(str, runs), "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["published"] for row in rows] == [False, True, True, False, True, True]
+    assert rows[1]["metrics"]["Music"] == {"value": 0.667, "count": 15, "low": None, "high": None}
+    assert "2606.05121" in rows[1]["source"]
+
+
+def test_other_tiers_and_files_are_refused(tmp_path: Path) -> None:
+    single, multiple = write_run(tmp_path / "a", "x", 0.7), write_run(tmp_path / "b", "x", 0.7, "multiple")
+    with pytest.raises(ScenarioError, match=r"\(multiple\).*\(single\); such numbers cannot be ranked together"):
+        merge([single, multiple])
+    with pytest.raises(ScenarioError, match="given twice"):
+        merge([single, single])
+    with pytest.raises(ScenarioError, match="no such file"):
+        merge([tmp_path])
+    (tmp_path / "odd.json").write_text('{"format": 1, "rows": [{"policy": 3, "metrics": {"a": {"count": 1}}}]}')
+    with pytest.raises(ScenarioError, match=r"odd\.json.*rows\[0\]\.policy is 3"):
+        merge([tmp_path / "odd.json"])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--policy", "silent", "--suite", "proactive"],
+        ["--policy", "silent", "--policy", "energy", "--clips", "x"],
+        ["--policy", "silent", "--suite", "proactive", "--clips", "x", "--out", "y"],
+        ["--policy", "silent", "--suite", "clips", "--out", "y"],
+        ["--policy", "silent", "--clips", "x", "--count", "3", "--out", "y"],
+        ["--policy", "silent", "--clips", "x", "--traces", "z", "--out", "y"],
+    ],
+)
+def test_what_does_not_go_together_ends_with_usage(arguments: list[str], capsys: Captured) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["evaluate", *arguments])
+    assert end.value.code == 2
+    assert "soundflow: error: " in capsys.readouterr().err
