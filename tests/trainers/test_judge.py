@@ -2,33 +2,27 @@
 
 import json
 import multiprocessing
-import os
 import re
 import signal
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
 import pytest
 
 from envs.errors import ConfigError, ScenarioError
-from envs.foley import Foley
-from envs.proactive import ProactiveScenarios
-from envs.scenario import Scenario
 from envs.trace_files import read_policies
 from policies.policy_folder import write_policy
 from policies.tokenizer import train_tokenizer
 from tests.envs.tiny_bench import path_of, write_bench
 from tests.policies.conftest import REPLIES, tiny_model
+from tests.trainers.short_suite import COUNT, QUESTION, die
 from trainers import judge_page
-from trainers.built_in_suites import StreamSuite
 from trainers.cli import main
-from trainers.judge import Question, judge, policy_names
+from trainers.judge import judge, policy_names
 from trainers.leaderboard import Row, merge, published_rows, write_leaderboard
 
 Captured = pytest.CaptureFixture[str]
 BENCH = "proactive-sound-bench"
-COUNT = 66  # two blocks, the second of them short
 
 
 @pytest.fixture(scope="module")
@@ -39,41 +33,17 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@cache
-def rendered(seed: int) -> Scenario:
-    return ProactiveScenarios(Foley(), chunks=(14, 16))(seed)
-
-
-def short(seed: int) -> Scenario:
-    """Six streams, which come again and again."""
-    return replace(rendered(seed % 6), seed=seed)
-
-
-def deadly(seed: int) -> Scenario:
-    """The last stream, asked for in the second block, takes the process with it."""
-    if seed == COUNT - 1:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return short(seed)
-
-
-QUESTION = Question(StreamSuite("short", "66", short, range(COUNT)), "66")
-
-
-def die(policies: list[str], out: Path) -> None:
-    judge(policies, replace(QUESTION, suite=StreamSuite("short", "66", deadly, range(COUNT))), out)
-
-
 @pytest.fixture(scope="module")
 def whole(policy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An evaluation that was left alone."""
     out = tmp_path_factory.mktemp("whole")
-    judge([str(policy), "random"], QUESTION, out)
+    judge(["random", str(policy)], QUESTION, out)
     return out
 
 
 def test_after_a_kill_the_same_command_goes_on_to_the_same_numbers(policy: Path, whole: Path, tmp_path: Path) -> None:
     """SIGKILL comes of itself in the second block of the first policy: nobody has to catch the moment."""
-    policies = [str(policy), "random"]
+    policies = ["random", str(policy)]
     process = multiprocessing.get_context("spawn").Process(target=die, args=(policies, tmp_path))
     process.start()
     process.join()
@@ -88,15 +58,15 @@ def test_after_a_kill_the_same_command_goes_on_to_the_same_numbers(policy: Path,
 
 
 def test_one_at_a_time_and_64_at_once_give_the_same_numbers(policy: Path, whole: Path, tmp_path: Path) -> None:
-    judge([str(policy), "random"], QUESTION, tmp_path, num_slots=1)
+    judge(["random", str(policy)], QUESTION, tmp_path, num_slots=1)
     assert (tmp_path / "metrics.json").read_text() == (whole / "metrics.json").read_text()
 
 
 def test_another_command_is_refused_by_what_has_changed(policy: Path, whole: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--seed was 0, is now 1"):
-        judge([str(policy), "random"], replace(QUESTION, seed=1), whole)
-    with pytest.raises(ConfigError, match=r"--policy was .*random.*, is now .*energy"):
-        judge([str(policy), "energy"], QUESTION, whole)
+        judge(["random", str(policy)], replace(QUESTION, seed=1), whole)
+    with pytest.raises(ConfigError, match=r"--policy was .*tiny.*, is now .*energy"):
+        judge(["random", "energy"], QUESTION, whole)
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(ConfigError, match=r"notes\.txt"):
         judge(["silent"], QUESTION, tmp_path)
@@ -116,8 +86,8 @@ def test_numbers_and_traces_are_of_every_policy(whole: Path) -> None:
     assert set(short["policies"]) == {tiny, "random"}
     f1 = {name: numbers["metrics"]["trigger_f1"]["value"] for name, numbers in short["policies"].items()}
     difference = short["differences"][0]
-    assert (difference["first"], difference["second"]) == (tiny, "random")
-    assert difference["metrics"]["trigger_f1"]["value"] == pytest.approx(f1[tiny] - f1["random"])
+    assert (difference["first"], difference["second"]) == ("random", tiny)
+    assert difference["metrics"]["trigger_f1"]["value"] == pytest.approx(f1["random"] - f1[tiny])
     assert 0 < short["policies"][tiny]["ranking"]["average_precision"]["value"] < 1
     assert {name: len(traces) for name, traces in read_policies(whole / "traces" / "short").items()} == {
         tiny: COUNT,
@@ -210,8 +180,8 @@ def test_other_tiers_and_files_are_refused(tmp_path: Path) -> None:
         merge([single, single])
     with pytest.raises(ScenarioError, match="no such file"):
         merge([tmp_path])
-    (tmp_path / "odd.json").write_text('{"format": 1, "rows": [{"policy": 3, "metrics": {"a": {"count": 1}}}]}')
-    with pytest.raises(ScenarioError, match=r"odd\.json.*rows\[0\]\.policy is 3"):
+    (tmp_path / "odd.json").write_text('{"format": 1, "rows": [{"policy": 3, "metrics": {"a": {"count": "1"}}}]}')
+    with pytest.raises(ScenarioError, match=r"odd\.json.*rows\[0\]\.metrics\.a\.count is"):
         merge([tmp_path / "odd.json"])
 
 
