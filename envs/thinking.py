@@ -21,7 +21,7 @@ def check_thinking(thinking_s: ThinkingTime) -> None:
 
 def thinking_times(thinking_s: ThinkingTime, seed: int, num_chunks: int) -> list[float]:
     """Return the seconds of each action of a scenario: [num_chunks]; draws follow from the scenario's seed."""
-    if isinstance(thinking_s, (int, float)):
-        return [float(thinking_s)] * num_chunks
+    if np.ndim(thinking_s) == 0:
+        return [float(np.asarray(thinking_s))] * num_chunks
     drawn: list[float] = np.random.default_rng([seed, 0x7]).choice(thinking_s, num_chunks).tolist()
     return drawn

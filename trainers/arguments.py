@@ -111,8 +111,8 @@ def _evaluate(command: argparse.ArgumentParser) -> None:
         "--held-out",
         type=_part,
         metavar="SHARE",
-        help="judge on this share of the recordings, held out as quickstart does with 0.3; the classifier"
-        " learns from the others; default: judge on all",
+        help="judge on this share of the recordings, those that every run holds out (0.3 of them by default); the"
+        " classifier learns from the others; default: judge on all",
     )
     command.add_argument(
         "--thinking",
@@ -150,6 +150,8 @@ def _check_judged_on(parser: argparse.ArgumentParser, options: argparse.Namespac
         parser.error("--tier, --predictions and --offline are of a benchmark")
     if suite != "clips" and options.held_out is not None:
         parser.error("--held-out is of --clips")
+    if suite != "clips" and options.out is None and options.traces is not None:
+        parser.error("--traces is of --clips; --out writes those of a suite")
     if options.count is not None and suite not in ABILITY_OF:
         parser.error(f"--count is of --suite {' or '.join(ABILITY_OF)}")
     if options.out is None and (suite in ABILITY_OF or len(options.policy) > 1):

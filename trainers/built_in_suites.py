@@ -41,6 +41,11 @@ class StreamSuite:
     learned: ClipLibrary | None = None
 
     @property
+    def notes(self) -> dict[str, str]:
+        """None: the metrics' own meanings say all."""
+        return {}
+
+    @property
     def coverage(self) -> Coverage:
         """All of it: nothing has to be there."""
         return Coverage(len(self.seeds))
@@ -76,13 +81,13 @@ def clip_suite(clips: ClipFolder, seed: int = 0, held_out: float | None = None) 
 
     Args:
         clips: The recordings.
-        seed: Of the streams, and of what is held out.
+        seed: Of the streams.
         held_out: Judge only on this share of the recordings; None: on all of them.
 
     Raises:
         ManifestError, ScenarioError: when the recordings cannot be used.
     """
-    learned, judged = (None, clips.read()) if held_out is None else clips.read().split(held_out, seed)
+    learned, judged = (None, clips.read()) if held_out is None else clips.split(held_out)
     scenarios = DealtScenarios(tuple(deal(judged, seed)), seed)
     share = "" if held_out is None else f", held out {held_out}"
     tier = f"{clips.path.name}: {len(judged)} recordings{share}, seed {seed}, {len(scenarios)} streams"

@@ -24,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code: 0, 2 for bad input, 130 when interrupted."""
     options = parse(COMMANDS, arguments)
     command: Command = options.command
+    sys.path.insert(0, str(Path.cwd()))  # a user's own reward is a module of the folder they stand in
     try:
         command(options)
         sys.stdout.flush()
@@ -58,7 +59,6 @@ def _run_config(options: argparse.Namespace) -> "QuickstartConfig":
 
     overrides = list(options.overrides) + ([] if options.seed is None else [f"seed={options.seed}"])
     config = load_config(QuickstartConfig, options.config, overrides)
-    sys.path.insert(0, str(Path.cwd()))  # a user's own reward is a module of the folder they stand in
     return config
 
 
@@ -145,11 +145,14 @@ def _leaderboard(options: argparse.Namespace) -> None:
 
 def _evaluate_suite(options: argparse.Namespace, thinking_s: "ThinkingTime") -> None:
     from envs.suites.catalogue import open_suite  # noqa: PLC0415 - heavy
+    from trainers.run_folder import check_out  # noqa: PLC0415 - heavy
     from trainers.suite_run import run_suite  # noqa: PLC0415 - heavy
 
     suite = open_suite(options.suite, options.data, options.tier)
     if not suite.coverage.complete and not options.json:
         print(suite.coverage, flush=True)
+    if options.predictions is not None:
+        check_out(options.predictions.parent)
     run = run_suite(options.policy[0], suite, options.seed, thinking_s=thinking_s, offline=options.offline)
     if options.predictions is not None:
         run.write_predictions(options.predictions)
@@ -183,7 +186,6 @@ def _table(metrics: "dict[str, Metric]") -> str:
 def _reward(options: argparse.Namespace) -> None:
     from trainers.reward_compare import compare_reward_files  # noqa: PLC0415 - heavy
 
-    sys.path.insert(0, str(Path.cwd()))  # a user's own component is a module of the folder they stand in
     compare_reward_files(options.rewards, options.traces, options.out, sys.stdout, options.json)
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from envs.clip_library import ClipLibrary
 from envs.records import ALLOW_BROKEN, BrokenRecordsWarning, broken_lines
 
+_SPLIT_SEED = 0
+
 
 @dataclass(frozen=True)
 class ClipFolder:
@@ -30,3 +32,13 @@ class ClipFolder:
             lines = broken_lines(library.broken, len(library) + len(library.broken))
             print("\n".join(f"soundflow: {line}" for line in lines), file=sys.stderr, flush=True)
         return library
+
+    def split(self, held_out: float) -> tuple[ClipLibrary, ClipLibrary]:
+        """Read the recordings and return (those to train on, those held out), by recording and speaker.
+
+        No run's seed has a part in it: what one run held out is held out in every run that goes on from its policy.
+
+        Raises:
+            ManifestError: as `ClipLibrary.from_folder`.
+        """
+        return self.read().split(held_out, _SPLIT_SEED)

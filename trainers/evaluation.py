@@ -134,8 +134,8 @@ def evaluate_on_clips(
     Args:
         policy: A baseline's name (all but the oracle), a policy folder, or a gate's folder.
         clips: The recordings.
-        seed: Of the streams, and of what is held out.
-        held_out: Judge only on this share of the recordings, as `soundflow quickstart` of the same seed does; the
+        seed: Of the streams.
+        held_out: Judge only on this share of the recordings, those that every run holds out; the
             classifier is trained on the others and on built-in sounds. None: judge on all of them; the classifier
             is trained on built-in sounds alone.
         num_slots: Streams at once.
@@ -149,7 +149,7 @@ def evaluate_on_clips(
     if traces is not None:
         check_trace_folder(traces)
     check_player(policy)
-    learned, judged = (None, clips.read()) if held_out is None else clips.read().split(held_out, seed)
+    learned, judged = (None, clips.read()) if held_out is None else clips.split(held_out)
     scenarios = DealtScenarios(tuple(deal(judged, seed)), seed)
     player = load_player(policy, num_slots, seed, learned)
     wanted = range(len(scenarios))

@@ -106,7 +106,7 @@ def run_ppo(config: PPORunConfig, out: Path, clips: ClipFolder | None = None) ->
         for suite, table in results.items()
     }
     write_text(out / _METRICS, json.dumps({**document, "seconds": run.seconds}, indent=2, allow_nan=False))
-    shutil.rmtree(out / _CHECKPOINTS)  # large, and of no use to anybody now
+    shutil.rmtree(out / _CHECKPOINTS, ignore_errors=True)  # large, and of no use to anybody now
     print(f"policy: {out / 'policy'}   metrics: {out / _METRICS}")
 
 

@@ -17,6 +17,7 @@ from envs.trace_files import read_policies
 from trainers.config import QuickstartConfig
 from trainers.config_loading import load_config, read_yaml
 from trainers.run_folder import check_out
+from trainers.train import read_config
 
 _WIDTH = 14
 
@@ -76,7 +77,8 @@ def load_reward(path: Path) -> Reward:
     if isinstance(data, list):
         entries = data
     elif isinstance(data, dict):
-        entries = load_config(QuickstartConfig, path).reward
+        config = read_config(path)[1] if "kind" in data else load_config(QuickstartConfig, path)
+        entries = getattr(config, "reward", [])
     else:
         raise ConfigError(f"{path}: expected a list of the reward's components, or a run's keys with `reward`")
     try:

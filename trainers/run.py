@@ -89,7 +89,7 @@ def prepare(config: QuickstartConfig, out: Path, clips: ClipFolder | None) -> Ru
     reward = reward_from_config(config.reward)
     _try_out(reward)
     scenes, foley = config.scenes, Foley()
-    library, held = split_clips(clips, scenes.held_out_clips, config.seed) if clips else (None, None)
+    library, held = split_clips(clips, scenes.held_out_clips) if clips else (None, None)
     source: ClipSource = foley
     if library is not None and scenes.real_share > 0:
         shares = (1 - scenes.real_share, scenes.real_share)
@@ -132,13 +132,13 @@ def _try_out(reward: Reward) -> None:
     play(always, default_scenarios(), [0], num_slots=1, tokenizer=tokenizer, tokens_per_chunk=16, reward=reward)
 
 
-def split_clips(clips: ClipFolder, share: float, seed: int) -> tuple[ClipLibrary, ClipLibrary]:
+def split_clips(clips: ClipFolder, share: float) -> tuple[ClipLibrary, ClipLibrary]:
     """Read a folder of clips and return (train, held out).
 
     Raises:
         ManifestError: when the clips cannot be used, or are too few to hold some out.
     """
-    train, held = clips.read().split(share, seed)
+    train, held = clips.split(share)
     if not held.has("IGNORE"):
         raise ManifestError(
             f"{clips.path}: of its {len(train) + len(held)} recordings none that deserves silence can be held out; a"

@@ -81,6 +81,9 @@ def fit_stage(
     Raises:
         ConfigError: when it has nothing to train, or runs in several processes.
     """
+    if config.stream_weight > 0:  # what a threshold or PPO added to the decision is of the policy before this stage
+        nn.init.zeros_(model.decision_head.weight)
+        nn.init.zeros_(model.decision_head.bias)
     rows = free_modules(name, config.trains, model)
     loss = _loss(name, config, model, data.train)
     checkpoint = newest_checkpoint(place.checkpoints, place.identity)

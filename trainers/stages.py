@@ -47,7 +47,7 @@ def run_stages(config: SupervisedRunConfig, out: Path, clips: ClipFolder | None 
     """
     remove_leftovers(out, CONFIG)
     check_run_folder(out)
-    library, held = split_clips(clips, config.held_out_clips, config.seed) if clips else (None, None)
+    library, held = split_clips(clips, config.held_out_clips) if clips else (None, None)
     sounds = Sounds() if library is None or held is None else Sounds.with_recordings(library, held, config.real_share)
     for name in config.stages:
         open_parts(config.stage(name), sounds)
