@@ -97,7 +97,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     if options.out is not None:
         _evaluate_into(options, thinking_s)
         return
-    if options.data is not None:
+    if options.clips is None:
         _evaluate_suite(options, thinking_s)
         return
     from trainers.evaluation import evaluate_on_clips  # noqa: PLC0415 - heavy
