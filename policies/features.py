@@ -42,10 +42,15 @@ class FeatureStream:
         """Take samples in: float32 [n] in [-1, 1], any n."""
         self.waiting = np.concatenate((self.waiting, np.asarray(samples, np.float32)))
 
-    def take(self) -> list[Tensor]:
-        """Take all complete chunks out, in order: each float32 [context_samples + chunk_samples]."""
-        windows = []
-        while len(self.waiting) >= self.chunk_samples:
+    @property
+    def num_complete(self) -> int:
+        """Chunks that are complete."""
+        return len(self.waiting) // self.chunk_samples
+
+    def take(self, most: int | None = None) -> list[Tensor]:
+        """Take complete chunks out, in order and at most so many: each float32 [context_samples + chunk_samples]."""
+        windows: list[Tensor] = []
+        while self.num_complete and (most is None or len(windows) < most):
             window = np.concatenate((self.overlap, self.waiting[: self.chunk_samples]))
             self.waiting = self.waiting[self.chunk_samples :]
             self.overlap = window[-self.context_samples :]

@@ -38,12 +38,14 @@ class Engine:
         num_slots: Sessions at once.
         full_duplex: Decide in the middle of replies too: a reply goes on or is cut after every chunk.
         clock: Of latencies; default: the wall's.
+        chunks_per_step: At most so many chunks of a session go into a step: with 1, every chunk outside of replies
+            gets a decision of its own, however late it is stepped. None: all that it has pushed.
         idle_limit_s: A session that has pushed nothing for so long is ended, and its slot freed; None: never.
         recording: Takes down who came, what they said and when a step began, to be played again.
         layout: Of its sessions, over the model's token ids; default: the model's own.
 
     Raises:
-        PolicyError: when there is to be no slot.
+        PolicyError: when there is to be no slot, or a step is to take no chunk.
     """
 
     def __init__(
@@ -53,16 +55,20 @@ class Engine:
         *,
         full_duplex: bool = False,
         clock: Clock | None = None,
+        chunks_per_step: int | None = None,
         idle_limit_s: float | None = None,
         recording: Recording | None = None,
         layout: TokenLayout | None = None,
     ) -> None:
         if num_slots < 1:
             raise PolicyError(f"num_slots is {num_slots}, expected at least 1")
+        if chunks_per_step is not None and chunks_per_step < 1:
+            raise PolicyError(f"chunks_per_step is {chunks_per_step}, expected None or at least 1")
         self.model = model.eval()
         self.layout = layout or model.layout
         self.full_duplex = full_duplex
         self.clock: Clock = clock or WallClock()
+        self.chunks_per_step = chunks_per_step
         self.idle_limit_s = idle_limit_s
         self.recording = recording
         self.stats = EngineStats(num_slots)
@@ -121,8 +127,38 @@ class Engine:
             if self.recording is not None:
                 self.recording.pushed(session, samples)
             own.pushed_at = self.clock.now()
-            while len(own.arrivals) < len(own.audio.waiting) // CHUNK_SAMPLES:
+            while len(own.arrivals) < own.audio.num_complete:
                 own.arrivals.append(self.clock.arrival(own.chunks_heard + len(own.arrivals)))
+
+    @property
+    def waiting_chunks(self) -> int:
+        """Complete chunks that were pushed and no step has taken, over all sessions."""
+        with self._lock:
+            return sum(session.audio.num_complete for session in self.sessions.values())
+
+    def steer(
+        self, session: int, *, sampling: Sampling | None = None, respond_at: int | None = None, cut: bool = False
+    ) -> None:
+        """Change how a session goes on from its next step; waits for a step that is running.
+
+        Args:
+            session: Its id.
+            sampling: Takes the place of its own; draws go on where they were.
+            respond_at: Its first decision from this chunk on is `response`, whatever the probability.
+            cut: The reply that it is saying ends here without an end token, as full duplex cuts one; one that it was
+                told to open before is not opened.
+
+        Raises:
+            SessionError: when there is no such session.
+        """
+        with self._step_lock, self._lock:
+            own = self._find(session)
+            own.sampling = sampling or own.sampling
+            if cut:
+                own.reply = own.respond_at = None
+            own.respond_at = own.respond_at if respond_at is None else respond_at
+            if self.recording is not None:
+                self.recording.steered(session, sampling, respond_at, cut)
 
     def close(self, session: int) -> None:
         """End a session and free its slot.
@@ -211,7 +247,7 @@ class Engine:
         """Take all complete chunks; return the sessions that had one, and each chunk's owner and window."""
         heard, owners, windows = [], [], []
         for session in self.sessions.values():
-            taken = session.audio.take()
+            taken = session.audio.take(self.chunks_per_step)
             if taken:
                 session.chunks_heard += len(taken)
                 # A reply goes on for all chunks that were heard; one that is decided on has the time of one.
@@ -258,7 +294,9 @@ class Engine:
         )
         probabilities = log_probs[:, 1].exp().tolist()
         for session, p, row in zip(sessions, probabilities, log_probs.tolist(), strict=True):
-            respond = session.sampling.decide(p, session.rng)
+            asked = session.respond_at is not None and session.chunks_heard > session.respond_at
+            respond = asked or session.sampling.decide(p, session.rng)
+            session.respond_at = None if asked else session.respond_at
             session.stream.emit(self.layout.response if respond else self.layout.silent)
             draft, speaking = drafts[session.id], session.reply is not None
             draft.probability, draft.log_prob = p, row[int(respond)]

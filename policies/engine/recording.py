@@ -36,8 +36,8 @@ class Recording:
     It grows with all that is pushed: 3.7 MB a minute of a session.
 
     Attributes:
-        calls: ["open", session, sampling, instruction], ["push", session, number of samples], ["step"] or
-            ["close", session].
+        calls: ["open", session, sampling, instruction], ["push", session, number of samples], ["steer", session,
+            sampling or None, respond_at, cut], ["step"] or ["close", session].
         audio: What was pushed, in the order of the calls.
         steps: What every step gave: of each session that was in it to the end, its latencies of decision and first
             token; of one that the engine ended, why.
@@ -55,6 +55,10 @@ class Recording:
         """Note what a session pushed."""
         self.calls.append(["push", session, len(samples)])
         self.audio.append(np.array(samples, np.float32))
+
+    def steered(self, session: int, sampling: Sampling | None, respond_at: int | None, cut: bool) -> None:
+        """Note how a session was told to go on."""
+        self.calls.append(["steer", session, None if sampling is None else asdict(sampling), respond_at, cut])
 
     def stepped(self) -> None:
         """Note that a step began: what was pushed before it is what it took."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator
+from typing import Any
 
 from envs.errors import PolicyError, SessionError
 from policies.engine.clock import SimulatedClock
@@ -13,7 +14,12 @@ from policies.modeling_lalm import LALM
 
 
 def replay(
-    model: LALM, recording: Recording, num_slots: int, *, full_duplex: bool = False
+    model: LALM,
+    recording: Recording,
+    num_slots: int,
+    *,
+    full_duplex: bool = False,
+    chunks_per_step: int | None = None,
 ) -> Iterator[list[StepEvent]]:
     """Yield the events of every step of a recording: the same decisions, with the latencies that they had.
 
@@ -24,12 +30,13 @@ def replay(
         recording: Of an engine.
         num_slots: At least as many sessions as were open at once.
         full_duplex: As the engine was.
+        chunks_per_step: As the engine's.
 
     Raises:
         CapacityError: when there are too few slots.
         PolicyError: when the recording ends in the middle of a step.
     """
-    engine = Engine(model, num_slots, full_duplex=full_duplex, clock=SimulatedClock())
+    engine = Engine(model, num_slots, full_duplex=full_duplex, clock=SimulatedClock(), chunks_per_step=chunks_per_step)
     audio, outcomes = iter(recording.audio), iter(recording.steps)
     for kind, *details in recording.calls:
         if kind == "step":
@@ -54,8 +61,16 @@ def replay(
             yield events
         elif kind == "open":
             _, sampling, instruction = details
-            engine.open(Sampling(**{**sampling, "stop": tuple(map(tuple, sampling["stop"]))}), instruction)  # in order
+            engine.open(_sampling(sampling), instruction)  # ids are in this order
         elif kind == "push":
             engine.push(details[0], next(audio))
+        elif kind == "steer":
+            session, fields, respond_at, cut = details
+            steered = None if fields is None else _sampling(fields)
+            engine.steer(session, sampling=steered, respond_at=respond_at, cut=cut)
         else:
             engine.close(details[0])
+
+
+def _sampling(fields: dict[str, Any]) -> Sampling:
+    return Sampling(**{**fields, "stop": tuple(map(tuple, fields["stop"]))})

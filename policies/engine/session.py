@@ -65,6 +65,7 @@ class Session:
     arrival: float = 0.0  # of the last chunk heard
     chunks_heard: int = 0
     reply: list[int] | None = None  # tokens of the reply being said; None while silent
+    respond_at: int | None = None  # the first decision from this chunk on is taken already
     budget: int = 0  # reply tokens that it may still say in this step
 
     @classmethod

@@ -420,6 +420,40 @@ def _leave_within_a_step(engine: Engine, leaver: int) -> list[StepEvent]:
         del engine.model.encode
 
 
+def test_a_session_is_told_to_respond_and_to_stop_and_replays_so(tokenizer: ReplyTokenizer) -> None:
+    """What a client asks for: a reply at a chunk that nothing called for, its end in the middle, another threshold."""
+    model, recording = tiny_model(tokenizer), Recording()
+    model.lm_head.weight.data[model.layout.end] = 0.0  # long replies
+    engine = Engine(model, 1, recording=recording, chunks_per_step=1)
+    session = engine.open(NEVER)
+    engine.push(session, noise(1, 6))
+    assert engine.waiting_chunks == 6
+    engine.steer(session, respond_at=2)
+    live = [engine.step() for _ in range(4)]
+    engine.steer(session, cut=True)
+    live += [engine.step()]
+    engine.steer(session, sampling=ALWAYS)
+    live += [engine.step()]
+    assert engine.waiting_chunks == 0
+    decisions = [e.decision for (e,) in live]
+    assert decisions == ["silent", "silent", "response", "speaking", "silent", "response"]
+    again = list(replay(model, recording, 1, chunks_per_step=1))
+    assert [replace(e, embeddings=None) for (e,) in again] == [replace(e, embeddings=None) for (e,) in live]
+    with pytest.raises(SessionError, match="never opened"):
+        engine.steer(7, cut=True)
+
+
+def test_a_step_that_takes_one_chunk_decides_as_if_each_had_come_alone(tokenizer: ReplyTokenizer) -> None:
+    model = tiny_model(tokenizer)
+    whole, alone = Engine(model, chunks_per_step=1), Engine(model)
+    late, early = whole.open(NEVER), alone.open(NEVER)
+    whole.push(late, noise(1, 3))
+    for t in range(3):
+        alone.push(early, noise(1, 3)[t * 6400 : (t + 1) * 6400])
+        (a,), (b,) = whole.step(), alone.step()
+        assert (a.chunk, a.probability) == (b.chunk, b.probability)
+
+
 def test_a_file_that_is_no_recording_is_refused(tokenizer: ReplyTokenizer, tmp_path: Path) -> None:
     tiny_model(tokenizer).save_pretrained(tmp_path)
     with pytest.raises(PolicyError, match=r"model\.safetensors: no recording"):
@@ -432,5 +466,7 @@ def test_a_file_that_is_no_recording_is_refused(tokenizer: ReplyTokenizer, tmp_p
 def test_an_engine_needs_a_slot_and_a_sampling_a_seed(tokenizer: ReplyTokenizer) -> None:
     with pytest.raises(PolicyError, match="num_slots is 0, expected at least 1"):
         Engine(tiny_model(tokenizer), 0)
+    with pytest.raises(PolicyError, match="chunks_per_step is 0, expected None or at least 1"):
+        Engine(tiny_model(tokenizer), chunks_per_step=0)
     with pytest.raises(PolicyError, match="seed is -1, expected a whole number from 0 on"):
         Sampling(seed=-1)
