@@ -70,6 +70,10 @@ class CapacityError(SessionError):
     """An engine that is full."""
 
 
+class ServerError(SoundFlowError):
+    """A live server that may not be started, or cannot have its address."""
+
+
 def first_line(message: str) -> str:
     """Return the first line of a message that ends in somebody else's words, which may have many."""
     return message.strip().splitlines()[0]

@@ -193,6 +193,24 @@ def _listen(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", action="store_true", help="print one JSON object a line")
 
 
+def _serve(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--policy", type=Path, default=Path("runs/quickstart/policy"), help="default: %(default)s")
+    command.add_argument(
+        "--host", default="127.0.0.1", help="others than this machine need a key; default: %(default)s"
+    )
+    command.add_argument("--port", type=_port, default=8765, metavar="N", help="0: any; default: %(default)s")
+    command.add_argument("--slots", type=_count, default=64, metavar="N", help="sessions at once; default: %(default)s")
+    command.add_argument(
+        "--api-key-env",
+        default="SOUNDFLOW_API_KEY",
+        metavar="NAME",
+        help="a variable with the key; default: %(default)s",
+    )
+    command.add_argument(
+        "--allow-origin", action="append", default=[], metavar="URL", help="of pages of other servers; may stand twice"
+    )
+
+
 def _watch(command: argparse.ArgumentParser) -> None:
     command.add_argument("--ability", choices=ABILITY_NAMES, default="Proactive", help="default: %(default)s")
     command.add_argument("--sub-task", metavar="NAME", help="of the ability; default: any")
@@ -246,6 +264,7 @@ _COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "score": ("score a prediction file for a published benchmark", _score),
     "reward": ("compare rewards on stored traces, before training on one", _reward),
     "listen": ("stream a file, a pipe or the microphone through a policy", _listen),
+    "serve": ("serve a policy live, by the OpenAI Realtime protocol", _serve),
     "watch": ("show one episode: picture, sound, and what was said", _watch),
     "plan": ("plan scenes in words, and say which sounds were found for them", _plan),
     "convert": ("make a policy of a checkpoint that others trained", _convert),
@@ -338,6 +357,12 @@ def _number(text: str) -> float:
 def _workers(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= MOST_WORKERS:
         raise argparse.ArgumentTypeError(f"expected a whole number from 1 to {MOST_WORKERS}, got {text!r}")
+    return int(text)
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) >= 2**16:
+        raise argparse.ArgumentTypeError(f"expected a port from 0 to {2**16 - 1}, got {text!r}")
     return int(text)
 
 

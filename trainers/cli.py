@@ -10,7 +10,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from envs.errors import SoundFlowError
+from envs.errors import ServerError, SoundFlowError
 from trainers.arguments import Command, parse
 
 if TYPE_CHECKING:
@@ -205,6 +205,17 @@ def _listen(options: argparse.Namespace) -> None:
     )
 
 
+def _serve(options: argparse.Namespace) -> None:
+    _quiet_libraries()
+    try:
+        from policies.server.serve import serve  # noqa: PLC0415 - heavy, and an extra
+    except ImportError as error:
+        if (error.name or "").split(".")[0] not in ("starlette", "uvicorn", "websockets"):
+            raise
+        raise ServerError(f"serve needs the package {error.name}: uv sync --extra serve") from error
+    serve(options.policy, options.host, options.port, options.slots, options.api_key_env, options.allow_origin)
+
+
 def _watch(options: argparse.Namespace) -> None:
     if options.policy is not None:
         _quiet_libraries()
@@ -306,6 +317,7 @@ COMMANDS: dict[str, Command] = {
     "leaderboard": _leaderboard,
     "score": _score,
     "listen": _listen,
+    "serve": _serve,
     "watch": _watch,
     "plan": _plan,
     "convert": _convert,

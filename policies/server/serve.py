@@ -1,0 +1,156 @@
+"""`soundflow serve`: a policy behind an address, until it is told to stop."""
+
+import logging
+import math
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TextIO
+
+import uvicorn
+from starlette.websockets import WebSocket
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from envs.errors import ServerError
+from policies.engine import Engine
+from policies.policy_folder import find_policy, read_policy
+from policies.server.access import Access
+from policies.server.app import Service, make_app
+from policies.server.engine_thread import EngineThread
+from policies.server.limits import Limits
+from policies.server.telemetry import LOGGER, JsonFormatter
+
+KEY_VARIABLE = "SOUNDFLOW_API_KEY"
+
+
+class Server(uvicorn.Server):
+    """Uvicorn over one listening socket, that lets replies end before it stops.
+
+    Args:
+        service: Its `abort` becomes this server's.
+        listening: A bound socket.
+    """
+
+    def __init__(self, service: Service, listening: socket.socket) -> None:
+        config = uvicorn.Config(
+            make_app(service),
+            ws="websockets-sansio",
+            ws_max_size=service.limits.message_bytes,
+            ws_per_message_deflate=False,  # a small message could become a large one
+            log_config=None,
+            proxy_headers=False,  # anybody could send them
+            access_log=False,  # it would write queries down
+            server_header=False,
+            timeout_graceful_shutdown=math.ceil(service.limits.send_s),
+        )
+        super().__init__(config)
+        self._service, self._listening = service, listening
+        service.abort = self.abort
+
+    def run_on_socket(self) -> None:
+        """Serve until a signal comes, or `should_exit` is set."""
+        self.run(sockets=[self._listening])
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop to accept, let replies end, close with 1012, and then what uvicorn does."""
+        for server in self.servers:
+            server.close()
+        await self._service.drain()
+        await super().shutdown(sockets)
+
+    def abort(self, websocket: WebSocket, code: int, linger_s: float) -> None:
+        """Close a connection whose client does not read: ASGI's own close would wait for it.
+
+        The close frame lies behind what is unread; a client that wakes up within `linger_s` gets it.
+        """
+        for protocol in self.server_state.connections:
+            if isinstance(protocol, WebSocketsSansIOProtocol) and protocol.client == tuple(websocket.scope["client"]):
+                protocol.conn.send_close(code)
+                protocol.transport.write(b"".join(protocol.conn.data_to_send()))
+                protocol.close_sent = True
+                if protocol.read_paused:  # else its own close frame is never read
+                    protocol.read_paused = False
+                    protocol.transport.resume_reading()
+                protocol.close_timer = protocol.loop.call_later(linger_s, protocol.transport.abort)
+
+
+def make_server(
+    policy: Path,
+    host: str = "127.0.0.1",
+    port: int = 8765,
+    *,
+    slots: int = 64,
+    key: str | None = None,
+    key_variable: str = KEY_VARIABLE,
+    origins: Sequence[str] = (),
+    limits: Limits | None = None,
+) -> tuple[Server, str]:
+    """Return a server that listens already, and its address.
+
+    Args:
+        policy: A policy folder.
+        host: An address of this machine.
+        port: 0 takes a free one.
+        slots: Sessions at once.
+        key: What a client has to know; None: nothing.
+        key_variable: Where that came from, for messages.
+        origins: Pages of other servers that may connect.
+        limits: Of a connection.
+
+    Raises:
+        ServerError: when the address cannot be had, or needs a key.
+        PolicyError: when the folder cannot be used.
+    """
+    Access.to(host, port, key, key_variable, origins)  # before anything is loaded
+    model, tokenizer, _ = read_policy(find_policy(policy, None))
+    listening = _bind(host, port)
+    port = listening.getsockname()[1]
+    service = Service(
+        EngineThread(Engine(model, slots, chunks_per_step=1)),
+        tokenizer,
+        policy.name,
+        limits or Limits(),
+        Access.to(host, port, key, key_variable, origins),
+        _no_abort,
+    )
+    return Server(service, listening), f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def serve(
+    policy: Path,
+    host: str,
+    port: int,
+    slots: int,
+    key_variable: str,
+    origins: Sequence[str],
+    out: TextIO = sys.stdout,
+) -> None:
+    """Serve a policy until SIGTERM or SIGINT; its address goes to `out`, its log to stderr as JSON lines.
+
+    Raises:
+        ServerError, PolicyError: as `make_server`.
+    """
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonFormatter())
+    for logger, level in ((LOGGER, logging.INFO), (logging.getLogger("uvicorn.error"), logging.WARNING)):
+        logger.addHandler(handler)
+        logger.setLevel(level)
+        logger.propagate = False
+    key = os.environ.get(key_variable) or None
+    server, address = make_server(policy, host, port, slots=slots, key=key, key_variable=key_variable, origins=origins)
+    print(f"listening on {address}", file=out, flush=True)
+    server.run_on_socket()
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=128)
+    except OSError as error:
+        raise ServerError(f"{host}:{port} cannot be listened on: {error.strerror}; choose another --port") from error
+
+
+def _no_abort(websocket: WebSocket, code: int, linger_s: float) -> None:
+    raise AssertionError("a service is served by a Server")

@@ -1,0 +1,95 @@
+"""A real server on a free port with a tiny random model, and a client that says what came."""
+
+import asyncio
+import base64
+import json
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+
+from policies.policy_folder import write_policy
+from policies.server.limits import Limits
+from policies.server.serve import Server, make_server
+from policies.tokenizer import ReplyTokenizer
+from tests.policies.conftest import tiny_model
+
+Event = dict[str, Any]
+PATIENT_S = 60.0  # after which a test gives up
+
+
+@pytest.fixture(scope="session")
+def policy(tokenizer: ReplyTokenizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("served") / "tiny"
+    model = tiny_model(tokenizer, seed=2)
+    model.lm_head.weight.data[model.layout.end] = 0.0  # replies are as long as they may be
+    write_policy(folder, model, tokenizer)
+    return folder
+
+
+@contextmanager
+def running(policy: Path, limits: Limits | None = None, **options: Any) -> Iterator[tuple[Server, str]]:
+    server, address = make_server(policy, port=0, limits=limits, **options)
+    thread = threading.Thread(target=server.run_on_socket)
+    thread.start()
+    try:
+        yield server, address
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture(scope="session")
+def address(policy: Path) -> Iterator[str]:
+    """A server that many tests share."""
+    with running(policy, Limits(audio_burst_s=1e6, reply_patience_s=0.05), slots=16) as (_, found):
+        yield found
+
+
+def pcm(seconds: float, seed: int = 0, level: float = 0.1) -> str:
+    samples = level * np.random.default_rng(seed).standard_normal(round(24_000 * seconds))
+    return base64.b64encode((samples.clip(-1, 1) * 32767).astype("<i2").tobytes()).decode()
+
+
+class Client:
+    """Sends client events, and keeps what came until somebody asks for it."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self.socket = socket
+        self.seen: list[Event] = []
+
+    async def send(self, kind: str, **fields: Any) -> None:
+        await self.socket.send(json.dumps({"type": kind, **fields}))
+
+    async def next(self) -> Event:
+        event: Event = json.loads(await asyncio.wait_for(self.socket.recv(), PATIENT_S))
+        self.seen.append(event)
+        return event
+
+    async def until(self, kind: str, count: int = 1) -> Event:
+        """Read until so many events of a kind have come; return the last."""
+        while True:
+            event = await self.next()
+            count -= event["type"] == kind
+            if not count:
+                return event
+
+    def kinds(self, *without: str) -> list[str]:
+        return [e["type"] for e in self.seen if e["type"] not in without]
+
+
+@asynccontextmanager
+async def client(address: str, **options: Any) -> AsyncIterator[Client]:
+    url = address.replace("http", "ws") + "/v1/realtime?model=tiny"
+    async with connect(url, proxy=None, **options) as socket:
+        talker = Client(socket)
+        yield talker
+
+
+def run(talk: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    asyncio.run(asyncio.wait_for(talk(), 2 * PATIENT_S))

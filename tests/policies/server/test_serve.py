@@ -1,0 +1,117 @@
+"""The process: what it prints, its health, its log, how it stops; and a stock client."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx2
+import pytest
+from openai import AsyncOpenAI
+
+from policies.server.limits import Close, Limits
+from tests.policies.server.conftest import PATIENT_S, client, pcm, run, running
+from tests.policies.server.test_limits import closed
+from trainers.cli import main
+
+
+def test_health_and_numbers(address: str) -> None:
+    assert httpx2.get(f"{address}/healthz").text == "ok\n"
+    assert httpx2.get(f"{address}/readyz").text == "ready\n"
+    metrics = httpx2.get(f"{address}/metrics").text
+    assert "soundflow_slots 16\n" in metrics
+    assert "# TYPE soundflow_connections gauge" in metrics
+    page = httpx2.get(f"{address}/")
+    assert "default-src 'self'" in page.headers["content-security-policy"]
+    for part in ("style.css", "main.js", "protocol.js", "plots.js", "capture.js"):
+        assert httpx2.get(f"{address}/page/{part}").status_code == 200
+    assert httpx2.get(f"{address}/page/../serve.py").status_code == 404
+
+
+def test_serve_prints_its_address_drains_a_reply_and_stops(policy: Path) -> None:
+    """SIGTERM in the middle of a reply: it ends, the client is told to come back, and nothing private was logged."""
+    command = [sys.executable, "-m", "trainers.cli", "serve", "--policy", str(policy), "--port", "0"]
+    environment = {**os.environ, "SOUNDFLOW_API_KEY": "s3cret"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, env=environment, **pipes) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.startswith("listening on http://127.0.0.1:"), line
+        url = line.split()[-1]
+
+        async def talk() -> None:
+            async with client(url, additional_headers={"Authorization": "Bearer s3cret"}) as talker:
+                await talker.send("session.update", session={"soundflow": {"threshold": 0}})
+                await talker.send("input_audio_buffer.append", audio=pcm(0.4))
+                await talker.until("response.output_item.added")
+                process.send_signal(signal.SIGTERM)
+                assert await closed(talker) == (Close.RESTART, [])
+                assert talker.seen[-1]["response"]["status"] == "completed"
+
+        run(talk)
+        _, log = process.communicate(timeout=PATIENT_S)
+    lines = [json.loads(entry) for entry in log.splitlines()]
+    assert [entry["event"] for entry in lines] == ["session opened", "draining", "session closed"]
+    assert lines[-1]["code"] == "1012"
+    assert "s3cret" not in log
+
+
+def test_a_stop_waits_no_longer_than_it_may(policy: Path) -> None:
+    """A reply that does not end, since nothing steps any more, is left after the time to drain."""
+
+    async def talk() -> None:
+        async with client(url) as talker:
+            await talker.until("session.created")
+            server._service.thread.stop()
+            await talker.send("response.create")
+            await talker.until("response.created")
+            assert (await asyncio.to_thread(httpx2.get, f"{url}/readyz")).status_code == 503
+            server.should_exit = True
+            assert await closed(talker) == (Close.RESTART, [])
+
+    with running(policy, Limits(drain_s=0.1)) as (server, url):
+        run(talk)
+
+
+@pytest.mark.parametrize("options", [["--port", "70000"], ["--slots", "0"]])
+def test_serve_refuses_bad_options(options: list[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["serve", *options])
+
+
+def test_serve_refuses_to_be_reached_without_a_key(
+    policy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("MY_KEY", raising=False)
+    assert main(["serve", "--policy", str(policy), "--host", "0.0.0.0", "--api-key-env", "MY_KEY"]) == 2
+    assert "the variable MY_KEY holds no key" in capsys.readouterr().err
+
+
+def test_the_openai_client_has_a_turn(policy: Path) -> None:
+    async def talk() -> None:
+        openai = AsyncOpenAI(
+            api_key="s3cret", base_url=f"{url}/v1", websocket_base_url=url.replace("http", "ws") + "/v1"
+        )
+        async with openai.realtime.connect(model="tiny", websocket_connection_options={"proxy": None}) as connection:
+            await connection.session.update(session={"type": "realtime", "output_modalities": ["text"]})
+            await connection.input_audio_buffer.append(audio=pcm(0.5))
+            await connection.input_audio_buffer.commit()
+            await connection.response.create(response={"metadata": {"turn": "1"}})
+            text, kinds = "", list[str]()
+            async for event in connection:
+                kinds.append(event.type)
+                if event.type == "response.output_text.delta":
+                    text += event.delta
+                elif event.type == "response.done":
+                    assert event.response.status == "completed"
+                    assert event.response.metadata == {"turn": "1"}
+                    assert event.response.output[0].content[0].text == text
+                    break
+            assert kinds[0] == "session.created"
+            assert "input_audio_buffer.committed" in kinds
+
+    with running(policy, key="s3cret") as (_, url):
+        run(talk)
