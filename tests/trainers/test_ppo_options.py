@@ -236,7 +236,7 @@ def test_adapters_are_trained_beside_weights_that_stay_and_are_the_reference_wit
     trainer = make(lora_rank=2, iterations=2, epochs=2, kl_coef=0.1, content_coef=1.0)
     assert sum(p.numel() for p in trainer.ref_model.parameters()) == 33, "the reference is no second copy"
     batch = judged(trainer)
-    _, statistics = trainer.loss(trainer.policy, batch, torch.arange(4), torch.arange(4))
+    _, statistics = trainer.loss(trainer.policy, batch, torch.arange(4), batch.counts(torch.arange(4)))
     assert (statistics["kl/decision"], statistics["kl/content"]) == (0.0, 0.0)
     before = state(trainer.policy)
     trainer.train()
@@ -363,18 +363,8 @@ def test_a_run_goes_on_from_its_checkpoint_with_the_same_bits(
 
     def train() -> tuple[dict[str, torch.Tensor], list[tuple[int, float]]]:
         model = tiny_model(tokenizer)
-        done = train_ppo(
-            model,
-            tokenizer,
-            Steady(STREAMS),
-            SEEDS[:4],
-            Reward.default(),
-            config,
-            tmp_path / "logs",
-            0,
-            tmp_path / "kept",
-            3,
-        )
+        play = (model, tokenizer, Steady(STREAMS), SEEDS[:4], Reward.default())
+        done = train_ppo(*play, config, tmp_path / "logs", 0, tmp_path / "kept", 3)
         return state(model), done.curve  # how long it took is another matter
 
     whole, curve = train()
