@@ -188,6 +188,7 @@ def _listen(command: argparse.ArgumentParser) -> None:
     command.add_argument("--realtime", action="store_true", help="play the file at the pace of the clock")
     command.add_argument("--bias", type=_bias, default=0.0, metavar="B", help="above 0 speaks sooner, below 0 later")
     command.add_argument("--logs", type=Path, metavar="DIR", help="write the engine's statistics there for TensorBoard")
+    command.add_argument("--record", type=Path, metavar="FILE", help="keep what was heard, and how long decisions took")
     command.add_argument("--full-duplex", action="store_true", help="listen in the middle of replies, and cut them")
     command.add_argument("--policy", type=Path, default=Path("runs/quickstart/policy"), help="default: %(default)s")
     command.add_argument("--json", action="store_true", help="print one JSON object a line")

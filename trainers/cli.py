@@ -202,6 +202,7 @@ def _listen(options: argparse.Namespace) -> None:
         bias=options.bias,
         full_duplex=options.full_duplex,
         logs=options.logs,
+        record=options.record,
     )
 
 

@@ -15,8 +15,10 @@ from envs.audio import stream_chunks
 from envs.clock import CHUNK_S, CHUNK_SAMPLES
 from envs.scenario import Audio
 from policies.engine import Engine, Sampling, StepEvent, WallClock
+from policies.engine.recording import Recording
 from policies.lalm_policy import LALMPolicy
 from trainers.live_audio import microphone, paced, raw_samples
+from trainers.run_folder import check_out
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -41,6 +43,7 @@ def listen(
     bias: float = 0.0,
     full_duplex: bool = False,
     logs: Path | None = None,
+    record: Path | None = None,
 ) -> None:
     """Print one line a chunk: time, decision, probability of speaking, and the reply as it grows.
 
@@ -56,6 +59,7 @@ def listen(
         bias: Added to the log-odds of speaking: above 0 for fewer misses, below for fewer false alarms.
         full_duplex: Listen and decide in the middle of replies too.
         logs: A folder for TensorBoard: the engine's statistics, every ten seconds of the stream.
+        record: A file for what the engine was asked and how long it thought (`policies.engine.recording`).
 
     Raises:
         PolicyError, AudioError: when the folder or the source cannot be used.
@@ -68,13 +72,18 @@ def listen(
         clock=WallClock() if live else None,
     )
     heard = _Source(_chunks(source))
+    if record is not None:
+        check_out(record.parent)
+        policy.engine.recording = Recording()
     session = policy.engine.open(policy.sampling)
     steps = _live_steps if live else _steps
     reply: list[int] = []
     with ExitStack() as stack:
         writer = None if logs is None else stack.enter_context(_writer(logs))
+        if record is not None and policy.engine.recording is not None:
+            stack.callback(policy.engine.recording.save, record)  # a microphone ends by Ctrl-C
         if live:
-            stack.callback(_summarise, policy.engine)  # a microphone ends by Ctrl-C
+            stack.callback(_summarise, policy.engine)
         for event in steps(policy.engine, session, heard, paced(heard) if realtime else heard):
             if event.error is not None:
                 raise event.error

@@ -14,6 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from envs.audio import write_wav
 from envs.clock import CHUNK_S, CHUNK_SAMPLES
 from envs.errors import AudioError
+from policies.engine.recording import Recording
 from policies.lalm_policy import LALMPolicy
 from policies.tokenizer import train_tokenizer
 from tests.policies.conftest import REPLIES, noise, tiny_model
@@ -69,10 +70,26 @@ def test_a_file_and_its_raw_bytes_are_decided_on_alike(
 ) -> None:
     audio = noise(1, 5)
     write_wav(tmp_path / "noise.wav", audio)
-    logs = tmp_path / "logs"
-    assert main(["listen", str(tmp_path / "noise.wav"), "--policy", str(policy), "--json", "--logs", str(logs)]) == 0
+    logs, record = tmp_path / "logs", tmp_path / "live.safetensors"
+    assert (
+        main(
+            [
+                "listen",
+                str(tmp_path / "noise.wav"),
+                "--policy",
+                str(policy),
+                "--json",
+                "--logs",
+                str(logs),
+                "--record",
+                str(record),
+            ]
+        )
+        == 0
+    )
     board = EventAccumulator(str(logs)).Reload()
     assert board.Scalars("engine/decisions")[-1].value >= 1
+    assert len(Recording.load(record).thinking_times) == board.Scalars("engine/decisions")[-1].value
     of_file = capsys.readouterr().out
     raw = np.round(audio.clip(-1, 1) * 32768).clip(-32768, 32767).astype("<i2").tobytes()
     monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(buffer=io.BytesIO(raw)))
