@@ -1,6 +1,5 @@
 """Two processes that hold half of every layer each compute what one process computes."""
 
-import multiprocessing
 from pathlib import Path
 
 import pytest
@@ -15,10 +14,10 @@ from policies.modeling_lalm import LALM
 from policies.sequences import Turn, lay_out
 from policies.tokenizer import train_tokenizer
 from tests.policies.conftest import REPLIES, noise, tiny_model
+from tests.trainers.two_processes import PROCESSES, meet, run_processes
 from trainers.samples import Collator, SampleBatch, StreamSample
 from trainers.supervised import DualLoss
 
-PROCESSES = 2
 TRAINED = ("projector", "text_model", "lm_head")
 CASES = {  # by name: backbone, what is trained, whether by adapters
     "compact": ("compact", TRAINED, False),
@@ -58,8 +57,7 @@ def gradients(loss: nn.Module) -> dict[str, Tensor]:
 def work(process: int, folder: Path) -> None:
     """One process: all cases, one after the other."""
     torch.set_num_threads(1)
-    how = {"init_method": f"file://{folder}/meeting", "rank": process, "world_size": PROCESSES}
-    distributed.init_process_group("gloo", **how)
+    meet(process, folder)
     mesh = distributed.init_device_mesh("cpu", (PROCESSES,))
     for case in CASES:
         loss = loss_of(case)
@@ -75,16 +73,9 @@ def work(process: int, folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the processes found. Both are forked from one that has imported everything: imports are what takes long."""
+    """What the processes found."""
     path = tmp_path_factory.mktemp("processes")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    processes = [context.Process(target=work, args=(i, path), daemon=True) for i in range(PROCESSES)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(120)
-    assert [process.exitcode for process in processes] == [0] * PROCESSES
+    run_processes(work, path)
     return path
 
 

@@ -1,6 +1,5 @@
 """Two processes that play and learn from half of the episodes each end with the weights of one."""
 
-import multiprocessing
 import os
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,13 @@ from envs.proactive import ProactiveScenarios
 from envs.rewards import Reward
 from policies.tokenizer import train_tokenizer
 from tests.policies.conftest import REPLIES, tiny_model
+from tests.trainers.two_processes import PROCESSES, meet, run_processes
 from trainers.config import ReinforcementConfig
 from trainers.ppo import StreamPPOTrainer, make_trainer
 from trainers.run import one_thread
 from trainers.scenes import Steady
 
-PROCESSES, SEEDS = 2, range(7)  # the last stream of an epoch is left out, by however many processes
+SEEDS = range(7)  # the last stream of an epoch is left out, by however many processes
 # Adam moves a weight by about the learning rate, however small its gradient is: where that is low, other roundings
 # stay below the tolerance, and a gradient that is missing or counted twice does not.
 RATES = {"learning_rate": 1e-4, "decision_learning_rate": 1e-4}
@@ -60,8 +60,7 @@ def work(process: int, folder: Path) -> None:
     os.environ |= {name: str(value) for name, value in {**ours, **dict.fromkeys(all_of_us, PROCESSES)}.items()}
     torch.set_num_threads(1)
     trainers.credit.CRITIC_STEPS = 5
-    how = {"init_method": f"file://{folder}/meeting", "rank": process, "world_size": PROCESSES}
-    distributed.init_process_group("gloo", **how)
+    meet(process, folder)
     for case, options in CASES.items():
         torch.save(result(trained(options, folder / case / str(process))), folder / f"{case} {process}")
     with pytest.raises(ConfigError, match="episodes_per_iteration is 1, expected at least one for each of the 2"):
@@ -71,16 +70,9 @@ def work(process: int, folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the processes found. Both are forked from one that has imported everything: imports are what takes long."""
+    """What the processes found."""
     path = tmp_path_factory.mktemp("processes")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    processes = [context.Process(target=work, args=(i, path), daemon=True) for i in range(PROCESSES)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(120)
-    assert [process.exitcode for process in processes] == [0] * PROCESSES
+    run_processes(work, path)
     return path
 
 
