@@ -5,7 +5,7 @@ share with nothing to divide by is 0 with count 0; a latency or a quality of no 
 in JSON).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -113,6 +113,11 @@ class _Estimate:
             return Metric(self.value, self.count, None, None)
         low, high = np.percentile(spread, (2.5, 97.5))
         return Metric(self.value, self.count, float(low), float(high))
+
+
+def metrics_json(metrics: Mapping[str, Metric]) -> dict[str, dict[str, Any]]:
+    """Return metrics by name as plain JSON types."""
+    return {name: metric.to_json() for name, metric in metrics.items()}
 
 
 def evaluate_traces(traces: Sequence[Trace], seed: int = 0, resamples: int = 1000) -> dict[str, Metric]:

@@ -100,6 +100,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     if options.clips is None:
         _evaluate_suite(options, thinking_s)
         return
+    from envs.metrics import metrics_json  # noqa: PLC0415 - heavy
     from trainers.evaluation import evaluate_on_clips  # noqa: PLC0415 - heavy
 
     clips = _clips(options)
@@ -108,7 +109,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         options.policy[0], clips, options.seed, options.held_out, thinking_s=thinking_s, traces=options.traces
     )
     if options.json:
-        print(json.dumps({name: metric.to_json() for name, metric in metrics.items()}, indent=2, allow_nan=False))
+        print(json.dumps(metrics_json(metrics), indent=2, allow_nan=False))
     else:
         print(_table(metrics))
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,6 @@ import numpy as np
 from envs.clip_library import ClipLibrary
 from envs.errors import PolicyError, did_you_mean
 from envs.metrics import Metric, evaluate_traces
-from envs.planning import deal
-from envs.proactive import DealtScenarios
 from envs.rewards import Reward
 from envs.scenario import Scenario
 from envs.thinking import ThinkingTime
@@ -20,6 +19,7 @@ from envs.trace_files import check_trace_folder, write_traces
 from envs.vector_env import StreamingAudioVectorEnv
 from policies.base import Policy
 from policies.baselines import BASELINES, make_baseline
+from trainers.built_in_suites import clip_suite
 from trainers.classifier import train_classifier
 from trainers.clips import ClipFolder
 
@@ -48,7 +48,7 @@ def play(
     """
     env = StreamingAudioVectorEnv(
         num_slots,
-        scenarios=scenarios,
+        scenarios=lru_cache(maxsize=1)(scenarios),  # a last short wave repeats its last scenario
         tokenizer=tokenizer,
         tokens_per_chunk=tokens_per_chunk,
         reward=reward,
@@ -58,7 +58,7 @@ def play(
     traces: list[Trace] = []
     for first in range(0, len(seeds), num_slots):
         wave = list(seeds[first : first + num_slots])
-        filled = wave + [wave[-1]] * (num_slots - len(wave))  # a last short wave repeats its last scenario
+        filled = wave + [wave[-1]] * (num_slots - len(wave))
         observations, _ = env.reset(options={"scenario_seeds": filled})
         policy.reset(np.ones(num_slots, bool))
         done = np.zeros(num_slots, bool)
@@ -81,6 +81,26 @@ class Player:
     policy: Policy
     tokenizer: TextTokenizer
     tokens_per_chunk: int
+
+    def play(
+        self,
+        scenarios: Callable[[int], Scenario],
+        seeds: Sequence[int],
+        num_slots: int,
+        thinking_s: ThinkingTime = 0.0,
+        progress: Progress = lambda _: None,
+    ) -> list[Trace]:
+        """Play one episode for each seed, under the default reward; see `play`."""
+        return play(
+            self.policy,
+            scenarios,
+            seeds,
+            num_slots=num_slots,
+            tokenizer=self.tokenizer,
+            tokens_per_chunk=self.tokens_per_chunk,
+            thinking_s=thinking_s,
+            progress=progress,
+        )
 
 
 def load_player(policy: str, num_slots: int, seed: int = 0, learned: ClipLibrary | None = None) -> Player:
@@ -149,19 +169,9 @@ def evaluate_on_clips(
     if traces is not None:
         check_trace_folder(traces)
     check_player(policy)
-    learned, judged = (None, clips.read()) if held_out is None else clips.split(held_out)
-    scenarios = DealtScenarios(tuple(deal(judged, seed)), seed)
-    player = load_player(policy, num_slots, seed, learned)
-    wanted = range(len(scenarios))
-    played = play(
-        player.policy,
-        scenarios,
-        wanted,
-        num_slots=num_slots,
-        tokenizer=player.tokenizer,
-        tokens_per_chunk=player.tokens_per_chunk,
-        thinking_s=thinking_s,
-    )
+    suite = clip_suite(clips, seed, held_out)
+    player = load_player(policy, num_slots, seed, suite.learned)
+    played = player.play(suite.scenario, suite.seeds, num_slots, thinking_s)
     if traces is not None:
         write_traces(traces, played)
     return evaluate_traces(played, seed=seed)

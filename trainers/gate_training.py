@@ -18,7 +18,7 @@ from tqdm import tqdm
 from envs.curriculum import Curriculum
 from envs.errors import ConfigError
 from envs.files import write_text
-from envs.metrics import Metric, evaluate_traces
+from envs.metrics import Metric, evaluate_traces, metrics_json
 from envs.rewards import Reward
 from envs.tokenizer import ByteTokenizer
 from envs.vector_env import StreamingAudioVectorEnv
@@ -34,7 +34,7 @@ from trainers.evaluation import play
 from trainers.gate_checkpoint import restore_gate_run, save_gate_run
 from trainers.gate_config import GateConfig
 from trainers.run import Run, compose_suites, prepare
-from trainers.run_folder import CHECKPOINTS, CONFIG, check_run_folder, set_earlier_aside
+from trainers.run_folder import CHECKPOINTS, begin_run, check_run_folder
 from trainers.scenes import PPO_SEEDS, Composed, seeds
 
 TOKENS_PER_CHUNK = 16  # bytes: the environment's default
@@ -66,11 +66,8 @@ def run_gate(config: GateConfig, out: Path, clips: ClipFolder | None = None) -> 
     heard = None if clips is None else str(clips.path)
     about = {"config": asked, "clips": heard, "encoder": module_digest(encoder)}
     found = newest_checkpoint(out / CHECKPOINTS, about)
-    out.mkdir(parents=True, exist_ok=True)
     if found is None:
-        if (earlier := set_earlier_aside(out)) is not None:
-            print(f"an earlier run in {out} is kept as {earlier}", flush=True)
-        write_text(out / CONFIG, asked)
+        begin_run(out, asked)
     env = _environment(config, run.reward, curriculum, encoder)
     model = _learner(config, env)
     if found is not None:
@@ -220,7 +217,7 @@ def _judge(config: GateConfig, run: Run, gate: Gate) -> None:
     for suite, streams in run.held_out.items():
         with run.phase(f"judge the gate on {suite}"):
             metrics = judge_gate(gate, streams, run.reward, config.seed, config.bootstrap)
-        results[suite] = {name: metric.to_json() for name, metric in metrics.items()}
+        results[suite] = metrics_json(metrics)
         shown = (f"{name} {metrics[name].value:.3f}" for name in _SHOWN if metrics[name].value is not None)
         print(f"{suite}: gate: {', '.join(shown)}", flush=True)
     results["seconds"] = run.seconds

@@ -13,9 +13,8 @@ import hashlib
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -26,13 +25,13 @@ from envs.clip_library import ClipLibrary
 from envs.curves import ranking_metrics, units
 from envs.errors import ConfigError, ScenarioError
 from envs.files import remove_leftovers, write_text
-from envs.metrics import Metric, compare_traces, evaluate_traces
+from envs.metrics import Metric, compare_traces, evaluate_traces, metrics_json
 from envs.suites import Coverage, Suite
 from envs.thinking import ThinkingTime
 from envs.trace import Trace
 from envs.trace_files import read_traces, write_block
 from policies.base import Numbered
-from trainers.evaluation import Player, check_player, load_player, play
+from trainers.evaluation import check_player, load_player
 from trainers.run_folder import check_out
 
 BLOCK = 64  # streams that a kill may cost, and that are played at once
@@ -70,11 +69,11 @@ class Judged:
         """Return all but the traces as plain JSON types."""
         parts = {"metrics": self.metrics, "benchmark": self.benchmark, "ranking": self.ranking}
         policies = {
-            name: {part: _numbers(by_policy[name]) for part, by_policy in parts.items() if name in by_policy}
+            name: {part: metrics_json(by_policy[name]) for part, by_policy in parts.items() if name in by_policy}
             for name in self.metrics
         }
         differences = [
-            {"first": first, "second": second, "metrics": _numbers(metrics)}
+            {"first": first, "second": second, "metrics": metrics_json(metrics)}
             for (first, second), metrics in self.differences.items()
         ]
         numbers = {"tier": self.tier, "seed": self.seed, "coverage": self.coverage.to_json(), "policies": policies}
@@ -275,22 +274,8 @@ def _play_blocks(name: str, policy: str, question: Question, folder: Path, num_s
         for number in todo:
             if isinstance(player.policy, Numbered):  # its draws do not depend on which blocks this process plays
                 player.policy.episodes = number * BLOCK
-            write_block(_file(folder, number), _play(player, question, blocks[number], slots, bar.update))
-
-
-def _play(
-    player: Player, question: Question, seeds: Sequence[int], slots: int, progress: Callable[[int], object]
-) -> list[Trace]:
-    return play(
-        player.policy,
-        lru_cache(maxsize=1)(question.suite.scenario),  # a last short wave repeats its last stream
-        seeds,
-        num_slots=slots,
-        tokenizer=player.tokenizer,
-        tokens_per_chunk=player.tokens_per_chunk,
-        thinking_s=question.thinking_s,
-        progress=progress,
-    )
+            played = player.play(suite.scenario, blocks[number], slots, question.thinking_s, bar.update)
+            write_block(_file(folder, number), played)
 
 
 def _read_blocks(folder: Path, seeds: Sequence[int]) -> list[Trace]:
@@ -326,7 +311,3 @@ def _numbers_of(question: Question, traces: dict[str, list[Trace]]) -> Judged:
         {name: ranking_metrics([units(trace) for trace in played], seed) for name, played in traces.items()},
         {pair: compare_traces(traces[pair[0]], traces[pair[1]], seed) for pair in combinations(traces, 2)},
     )
-
-
-def _numbers(metrics: Mapping[str, Metric]) -> dict[str, Any]:
-    return {name: metric.to_json() for name, metric in metrics.items()}

@@ -1,8 +1,6 @@
 """`soundflow bench train`: how fast rollouts are collected, and what reinforcement adds, over several seeds."""
 
-import statistics
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,23 +10,24 @@ import numpy as np
 import torch
 
 from envs.foley import Foley
-from envs.metrics import Metric, compare_traces, evaluate_traces
+from envs.metrics import Metric, compare_traces, metrics_json
 from envs.proactive import ProactiveScenarios
 from envs.rewards import Reward
 from envs.scenario import Scenario
 from envs.stream_env import StreamingAudioEnv, default_scenarios
 from envs.trace import Trace
 from policies.engine import Sampling
-from policies.engine.benchmark import bench_model
+from policies.engine.benchmark import bench_model, median_seconds
 from policies.lalm_policy import LALMPolicy
 from policies.modeling_lalm import LALM
 from policies.tokenizer import ReplyTokenizer, train_tokenizer
 from trainers.clips import ClipFolder
 from trainers.config import QuickstartConfig
-from trainers.run import calibrate, compose_suites, play_model, prepare, supervise
-from trainers.scenes import HELD_OUT_SEEDS, PPO_SEEDS, Composed, Steady, seeds
+from trainers.quickstart import reinforce
+from trainers.run import calibrate, compose_suites, judge_model, prepare, supervise
+from trainers.scenes import HELD_OUT_SEEDS, Composed, seeds
 
-_EPISODES, _ALONE_EPISODES, _TRIALS = 64, 4, 3
+_EPISODES, _ALONE_EPISODES = 64, 4
 
 
 def bench_rollouts() -> dict[str, float]:
@@ -46,9 +45,19 @@ def bench_rollouts() -> dict[str, float]:
     streams = Composed(ProactiveScenarios(Foley(), 0.4, (40, 60)), wanted, 2)
     chunks = sum(streams(seed).num_chunks for seed in wanted)
     reward = Reward.default()
-    together = _median_seconds(lambda trial: collect(model, tokenizer, streams, wanted, reward, trial))
     few = wanted[:_ALONE_EPISODES]
-    alone = _median_seconds(lambda trial: [_play_alone(model, tokenizer, streams, s, reward, trial) for s in few])
+
+    def play_together(trial: int) -> None:
+        collect(model, tokenizer, streams, wanted, reward, trial)
+
+    def play_alone(trial: int) -> None:
+        for seed in few:
+            _play_alone(model, tokenizer, streams, seed, reward, trial)
+
+    play_together(0)  # warm
+    together = median_seconds(play_together)
+    play_alone(0)
+    alone = median_seconds(play_alone)
     fast, slow = chunks / together, sum(streams(seed).num_chunks for seed in few) / alone
     return {"rollout_chunks_per_s": fast, "alone_chunks_per_s": slow, "rollout_ratio": fast / slow}
 
@@ -71,16 +80,6 @@ def _play_alone(
         actions = policy.act({"audio": observation["audio"][None]})
         observation, _, over, _, _ = env.step({"kind": actions["kind"][0], "tokens": actions["tokens"][0]})
     return env.trace
-
-
-def _median_seconds(run: Callable[[int], object]) -> float:
-    run(0)
-    seconds = []
-    for trial in range(_TRIALS):
-        begin = time.perf_counter()
-        run(trial)
-        seconds.append(time.perf_counter() - begin)
-    return statistics.median(seconds)
 
 
 @dataclass(frozen=True)
@@ -109,11 +108,10 @@ class Learned:
 
     def to_json(self) -> dict[str, Any]:
         """Return the goals and all metrics as plain JSON types."""
-        return {"reached": self.reached(), **{k: _plain(getattr(self, k)) for k in ("supervised", "ppo", "difference")}}
-
-
-def _plain(metrics: dict[str, Metric]) -> dict[str, object]:
-    return {name: metric.to_json() for name, metric in metrics.items()}
+        return {
+            "reached": self.reached(),
+            **{k: metrics_json(getattr(self, k)) for k in ("supervised", "ppo", "difference")},
+        }
 
 
 @dataclass
@@ -138,8 +136,6 @@ def bench_learning(config: QuickstartConfig, clips: ClipFolder | None) -> SeedNu
         ConfigError: when the reward fails.
         ManifestError: when the clips cannot be used.
     """
-    from trainers.ppo import train_ppo  # noqa: PLC0415 - importing TRL takes seconds
-
     torch.manual_seed(config.seed)
     numbers = SeedNumbers(config.seed)
     with TemporaryDirectory() as folder:
@@ -149,29 +145,14 @@ def bench_learning(config: QuickstartConfig, clips: ClipFolder | None) -> SeedNu
         run.held_out["mixed"] = Composed(default_scenarios("Mixed"), wanted, config.scenes.workers)
         model, tokenizer = supervise(run)
         calibrate(run, model, tokenizer)
-
-        def judge() -> dict[str, Sequence[Trace]]:
-            return {
-                suite: play_model(run, model, tokenizer, streams, list(streams.by_seed))
-                for suite, streams in run.held_out.items()
-            }
-
-        before = judge()
-        with run.phase("compose streams to reinforce on"):
-            wanted = seeds(PPO_SEEDS, config.seed, config.ppo.streams)
-            streams = Steady(Composed(run.scenarios(), wanted, config.scenes.workers))
-        with run.phase("reinforce (PPO)"):
-            arguments = (streams, wanted, run.reward, config.ppo, run.out / "logs", config.seed)
-            numbers.rollout_share = train_ppo(model, tokenizer, *arguments).rollout_share
-        after = judge()
+        results: dict[str, dict[str, dict[str, Metric]]] = {}
+        before = judge_model(run, model, tokenizer, "supervised", results)
+        numbers.rollout_share = reinforce(run, model, tokenizer).rollout_share
+        after = judge_model(run, model, tokenizer, "ppo", results)
         numbers.seconds = run.seconds
-    resamples = config.evaluation.bootstrap
-    for suite, traces in after.items():
-        numbers.suites[suite] = Learned(
-            evaluate_traces(before[suite], config.seed, resamples),
-            evaluate_traces(traces, config.seed, resamples),
-            compare_traces(traces, before[suite], config.seed, resamples),
-        )
+    for suite, table in results.items():
+        difference = compare_traces(after[suite], before[suite], config.seed, config.evaluation.bootstrap)
+        numbers.suites[suite] = Learned(table["supervised"], table["ppo"], difference)
     return numbers
 
 

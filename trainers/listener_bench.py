@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from envs.metrics import Metric, compare_traces, evaluate_traces
+from envs.metrics import Metric, compare_traces, evaluate_traces, metrics_json
 from policies.baselines import make_baseline
 from trainers.classifier import train_classifier
 from trainers.clips import ClipFolder
@@ -51,13 +51,9 @@ class ListenerNumbers:
             "key_fact_match": self.listener["key_fact_match"].to_json(),
             "classifier_train_s": None if self.classifier_train_s is None else round(self.classifier_train_s, 1),
             "f1_over_classifier": gain,
-            "listener": _plain(self.listener),
-            "classifier": None if self.classifier is None else _plain(self.classifier),
+            "listener": metrics_json(self.listener),
+            "classifier": None if self.classifier is None else metrics_json(self.classifier),
         }
-
-
-def _plain(metrics: dict[str, Metric]) -> dict[str, object]:
-    return {name: metric.to_json() for name, metric in metrics.items()}
 
 
 def bench_listener(config: QuickstartConfig, clips: ClipFolder, classifier: bool = True) -> ListenerNumbers:

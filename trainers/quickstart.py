@@ -5,13 +5,14 @@ import os
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import yaml
 from tqdm import tqdm
 
 from envs.files import write_text
-from envs.metrics import Metric, evaluate_traces
+from envs.metrics import Metric, evaluate_traces, metrics_json
 from envs.rewards.bill import BILLS, write_bills
 from envs.trace import Trace
 from policies.baselines import NEED_NOTHING, make_baseline
@@ -24,13 +25,16 @@ from trainers.config import QuickstartConfig
 from trainers.episode_view import EpisodeView
 from trainers.report import ReportData, write_report
 from trainers.run import Run, calibrate, compose_suites, judge_model, play_policy, prepare, supervise
-from trainers.run_folder import CONFIG, check_run_folder, set_earlier_aside
+from trainers.run_folder import begin_run, check_run_folder
 from trainers.scenes import (
     PPO_SEEDS,
     Composed,
     Steady,
     seeds,
 )
+
+if TYPE_CHECKING:
+    from trainers.ppo_summary import Reinforced
 
 
 def run_quickstart(config: QuickstartConfig, out: Path, clips: ClipFolder | None = None) -> None:
@@ -51,10 +55,7 @@ def run_quickstart(config: QuickstartConfig, out: Path, clips: ClipFolder | None
     check_run_folder(out)
     run = prepare(config, out, clips)
     compose_suites(run)
-    out.mkdir(parents=True, exist_ok=True)
-    if (earlier := set_earlier_aside(out)) is not None:
-        print(f"an earlier run in {out} is kept as {earlier}", flush=True)
-    write_text(out / CONFIG, yaml.safe_dump(asdict(config), sort_keys=False))
+    begin_run(out, yaml.safe_dump(asdict(config), sort_keys=False))
     _warn_of_load()
     model, tokenizer = supervise(run)
     calibrate(run, model, tokenizer)
@@ -62,7 +63,7 @@ def run_quickstart(config: QuickstartConfig, out: Path, clips: ClipFolder | None
     judge_model(run, model, tokenizer, "supervised", results)
     card = quickstart_card("supervised", config, model, results, run.recordings)
     write_policy(out / "supervised", model, tokenizer, card)
-    _reinforce(run, model, tokenizer)
+    run.curves["PPO reward of sampled rollouts"] = reinforce(run, model, tokenizer).curve
     last = judge_model(run, model, tokenizer, "ppo", results)
     write_policy(out / "policy", model, tokenizer, quickstart_card("ppo", config, model, results, run.recordings))
     run.seconds["total"] = round(time.perf_counter() - begin, 1)
@@ -87,13 +88,14 @@ def _judge_baselines(run: Run, streams: Composed, tokenizer: ReplyTokenizer, nam
     return results
 
 
-def _reinforce(run: Run, model: LALM, tokenizer: ReplyTokenizer) -> None:
+def reinforce(run: Run, model: LALM, tokenizer: ReplyTokenizer) -> "Reinforced":
+    """Reinforce the supervised policy in place, on streams of their own."""
     from trainers.ppo import train_ppo  # noqa: PLC0415 - importing TRL takes seconds
 
     ppo = run.config.ppo
     with run.phase("reinforce (PPO)"):
         wanted = seeds(PPO_SEEDS, run.config.seed, ppo.streams)
-        done = train_ppo(
+        return train_ppo(
             model,
             tokenizer,
             Steady(Composed(run.scenarios(), wanted, run.config.scenes.workers)),
@@ -103,16 +105,12 @@ def _reinforce(run: Run, model: LALM, tokenizer: ReplyTokenizer) -> None:
             run.out / "logs" / "ppo",
             run.config.seed,
         )
-    run.curves["PPO reward of sampled rollouts"] = done.curve
 
 
 def _publish(run: Run, results: dict[str, dict[str, dict[str, Metric]]], played: dict[str, list[Trace]]) -> None:
     """Write `metrics.json`, the traces and the report."""
     document = {
-        **{
-            suite: {policy: {name: m.to_json() for name, m in metrics.items()} for policy, metrics in table.items()}
-            for suite, table in results.items()
-        },
+        **{s: {policy: metrics_json(own) for policy, own in table.items()} for s, table in results.items()},
         "seconds": run.seconds,
     }
     write_text(run.out / "metrics.json", json.dumps(document, indent=2, allow_nan=False))

@@ -13,7 +13,7 @@ from pydantic import PositiveInt
 
 from envs.curriculum import Curriculum, Stage
 from envs.files import write_text
-from envs.metrics import Metric, compare_traces
+from envs.metrics import Metric, compare_traces, metrics_json
 from policies.modeling_lalm import LALM
 from policies.policy_folder import read_policy, write_policy
 from policies.tokenizer import ReplyTokenizer
@@ -21,10 +21,10 @@ from trainers.card import reinforced_card
 from trainers.clips import ClipFolder
 from trainers.config import EvaluationConfig, ModelConfig, QuickstartConfig, ReinforcementConfig, ScenesConfig, Seed
 from trainers.run import Run, compose_suites, judge_model, prepare
-from trainers.run_folder import CONFIG, check_run_folder, set_earlier_aside
+from trainers.run_folder import CHECKPOINTS, CONFIG, begin_run, check_run_folder
 from trainers.scenes import PPO_SEEDS, ComposedCurriculum, ScenariosAt, seeds
 
-_METRICS, _CHECKPOINTS = "metrics.json", "checkpoints"
+_METRICS = "metrics.json"
 
 
 @dataclass(frozen=True)
@@ -101,12 +101,9 @@ def run_ppo(config: PPORunConfig, out: Path, clips: ClipFolder | None = None) ->
         print(f"{suite}: difference: mean_reward {gain.value:+.3f}{span}")
     card = reinforced_card(config.policy, config.seed, config.ppo, _yaml(config), model, results, run.recordings)
     write_policy(out / "policy", model, tokenizer, card)
-    document = {
-        suite: {who: {name: m.to_json() for name, m in metrics.items()} for who, metrics in table.items()}
-        for suite, table in results.items()
-    }
+    document = {s: {who: metrics_json(own) for who, own in table.items()} for s, table in results.items()}
     write_text(out / _METRICS, json.dumps({**document, "seconds": run.seconds}, indent=2, allow_nan=False))
-    shutil.rmtree(out / _CHECKPOINTS, ignore_errors=True)  # large, and of no use to anybody now
+    shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)  # large, and of no use to anybody now
     print(f"policy: {out / 'policy'}   metrics: {out / _METRICS}")
 
 
@@ -133,10 +130,7 @@ def _begin(config: PPORunConfig, out: Path, clips: ClipFolder | None) -> None:
     same = written.is_file() and written.read_text(encoding="utf-8") == asked
     if same and not (out / _METRICS).exists():
         return
-    out.mkdir(parents=True, exist_ok=True)
-    if (earlier := set_earlier_aside(out)) is not None:
-        print(f"an earlier run in {out} is kept as {earlier}", flush=True)
-    write_text(written, asked)
+    begin_run(out, asked)
 
 
 def _reinforce(run: Run, curriculum: Curriculum, config: PPORunConfig, model: LALM, tokenizer: ReplyTokenizer) -> None:
@@ -156,6 +150,6 @@ def _reinforce(run: Run, curriculum: Curriculum, config: PPORunConfig, model: LA
             config.ppo,
             run.out / "logs" / config.ppo.algorithm,
             config.seed,
-            run.out / _CHECKPOINTS,
+            run.out / CHECKPOINTS,
             config.checkpoint_every,
         )

@@ -26,7 +26,6 @@ from envs.trace import Trace
 from envs.workers import compose_all
 from policies.base import Policy
 from policies.baselines import make_baseline
-from policies.configuration_lalm import LALMConfig
 from policies.engine import Sampling
 from policies.lalm_policy import LALMPolicy
 from policies.modeling_lalm import LALM
@@ -34,6 +33,7 @@ from policies.tokenizer import ReplyTokenizer, train_tokenizer
 from trainers.clips import ClipFolder
 from trainers.config import QuickstartConfig
 from trainers.evaluation import play
+from trainers.new_model import new_compact
 from trainers.samples import SampleMaker, StreamSample
 from trainers.scenes import (
     HELD_OUT_SEEDS,
@@ -45,7 +45,6 @@ from trainers.scenes import (
 from trainers.supervised import STAGES, train_stage
 
 _SHOWN = ("trigger_f1", "trigger_precision", "trigger_recall", "latency_p50_s", "reply_quality", "mean_reward")
-REPLY_TOKENS = 32  # a reply is ended after so many tokens, or as many as the longest reply taught has
 
 
 @dataclass
@@ -173,28 +172,11 @@ def supervise(run: Run) -> tuple[LALM, ReplyTokenizer]:
     """Compose training streams and train the LALM on them."""
     config, shape = run.config, run.config.model
     tokenizer = train_tokenizer([*run.captions, *run.replies], shape.vocab_size)
-    layout = tokenizer.layout(
-        audio_tokens_per_chunk=shape.audio_tokens_per_chunk,
-        tokens_per_chunk=shape.tokens_per_chunk,
-        window_chunks=shape.window_chunks,
-        sink_chunks=shape.sink_chunks,
-    )
-    model = LALM(
-        LALMConfig.compact(
-            layout,
-            tokenizer.vocab_size,
-            hidden_size=shape.hidden_size,
-            num_layers=shape.num_layers,
-            num_heads=shape.num_heads,
-            intermediate_size=shape.intermediate_size,
-            encoder_channels=shape.encoder_channels,
-            max_reply_tokens=max(REPLY_TOKENS, *(len(tokenizer.encode(reply)) + 1 for reply in run.replies)),
-        )
-    )
+    model = new_compact(shape, tokenizer, run.replies)
     with run.phase("compose training streams"):
         wanted = seeds(TRAIN_SEEDS, config.seed, config.scenes.train_count)
         streams = compose_all(run.scenarios(), wanted, config.scenes.workers)
-        maker = SampleMaker(tokenizer, layout, model.make_features(), config.supervised.early_share)
+        maker = SampleMaker(tokenizer, model.layout, model.make_features(), config.supervised.early_share)
         samples: dict[str, list[StreamSample]] = {"streams": [], "sounds": []}
         with one_thread():
             for scenario in tqdm(streams, total=len(wanted), unit="stream"):

@@ -5,6 +5,7 @@ from itertools import count
 from pathlib import Path
 
 from envs.errors import ConfigError
+from envs.files import write_text
 
 CONFIG = "config.yaml"  # what the run was asked for; its folder is known by it
 CHECKPOINTS = "checkpoints"  # from which a run goes on after a kill
@@ -38,6 +39,14 @@ def check_run_folder(out: Path) -> None:
             raise ConfigError(
                 f"--out {out}: holds {foreign[0]!r} and no {CONFIG} of a run; name a new or an empty folder"
             )
+
+
+def begin_run(out: Path, asked: str) -> None:
+    """Make a run's folder, keep what an earlier run left there as `earlier-N`, and write what is asked for."""
+    out.mkdir(parents=True, exist_ok=True)
+    if (earlier := set_earlier_aside(out)) is not None:
+        print(f"an earlier run in {out} is kept as {earlier}", flush=True)
+    write_text(out / CONFIG, asked)
 
 
 def set_earlier_aside(out: Path) -> Path | None:

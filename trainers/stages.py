@@ -16,7 +16,6 @@ from envs.errors import ConfigError, first_line
 from envs.files import remove_leftovers, write_text
 from envs.speech.knowledge import ask
 from envs.speech.phrases import draw_phrase
-from policies.configuration_lalm import LALMConfig
 from policies.model_card import CardFacts, model_card
 from policies.modeling_lalm import LALM
 from policies.policy_folder import find_policy, read_policy, write_policy
@@ -24,8 +23,9 @@ from policies.tokenizer import ReplyTokenizer, train_tokenizer
 from trainers.checkpoints import difference
 from trainers.clips import ClipFolder
 from trainers.compose import fingerprint
-from trainers.run import REPLY_TOKENS, known_texts, split_clips
-from trainers.run_folder import CONFIG, check_run_folder
+from trainers.new_model import new_compact
+from trainers.run import known_texts, split_clips
+from trainers.run_folder import CHECKPOINTS, CONFIG, check_run_folder
 from trainers.samples import SampleMaker
 from trainers.stage_config import StageName, SupervisedRunConfig
 from trainers.stage_data import Sounds, compose_stage, open_parts
@@ -87,7 +87,7 @@ def _run_stage(
     maker = SampleMaker(tokenizer, model.layout, model.make_features())
     data = compose_stage(name, stage, sounds, maker, config.seed, config.workers)
     torch.manual_seed(config.seed)
-    place = Place(out / name / "checkpoints", out / "logs" / name, identity)
+    place = Place(out / name / CHECKPOINTS, out / "logs" / name, identity)
     log = fit_stage(name, stage, model, tokenizer, data, place, seed=config.seed, bf16=config.bf16)
     write_text(out / name / "log.json", json.dumps(log, indent=2))
     print(_last_numbers(log), flush=True)
@@ -111,24 +111,7 @@ def _new_policy(config: SupervisedRunConfig, folder: Path, library: ClipLibrary 
         question, phrase = ask(rng), draw_phrase(rng)
         replies += [*question.replies, phrase.english, phrase.chinese]
     tokenizer = train_tokenizer([*captions, *replies], shape.vocab_size)
-    layout = tokenizer.layout(
-        audio_tokens_per_chunk=shape.audio_tokens_per_chunk,
-        tokens_per_chunk=shape.tokens_per_chunk,
-        window_chunks=shape.window_chunks,
-        sink_chunks=shape.sink_chunks,
-    )
-    model = LALM(
-        LALMConfig.compact(
-            layout,
-            tokenizer.vocab_size,
-            hidden_size=shape.hidden_size,
-            num_layers=shape.num_layers,
-            num_heads=shape.num_heads,
-            intermediate_size=shape.intermediate_size,
-            encoder_channels=shape.encoder_channels,
-            max_reply_tokens=max(REPLY_TOKENS, *(len(tokenizer.encode(reply)) + 1 for reply in dict.fromkeys(replies))),
-        )
-    )
+    model = new_compact(shape, tokenizer, list(dict.fromkeys(replies)))
     _check_trains(config, model)
     _write_whole(folder, model, tokenizer, None)
     return folder

@@ -13,14 +13,14 @@ from typing import Any
 
 from envs.errors import PolicyError, ScenarioError
 from envs.files import write_text
-from envs.metrics import Metric
+from envs.metrics import Metric, metrics_json
 from envs.suites import OfflineSuite, Suite
 from envs.suites.proactive_predictions import read_predictions
 from envs.suites.proactive_scores import CHRF_MATCH, Mode, SemanticMatch, score_predictions
 from envs.suites.proactive_sound_bench import ProactiveSoundBench
 from envs.thinking import ThinkingTime
 from envs.trace import Trace
-from trainers.evaluation import GATE_FILE, JUDGED_BASELINES, load_player, play
+from trainers.evaluation import GATE_FILE, JUDGED_BASELINES, load_player
 
 NUM_SLOTS = 64
 RERANKER_THRESHOLD = 0.5
@@ -48,7 +48,7 @@ class SuiteRun:
         """Return coverage, every metric, then the notes on them, as plain JSON types."""
         return {
             "coverage": self.suite.coverage.to_json(),
-            **{name: metric.to_json() for name, metric in self.metrics.items()},
+            **metrics_json(self.metrics),
             "notes": dict(self.suite.notes),
         }
 
@@ -93,16 +93,8 @@ def run_suite(
     if not seeds:
         raise ScenarioError(f"{suite.name}: {suite.coverage}; put its recordings where the release has them")
     answers = ask_offline(policy, suite) if offline else []
-    player = load_player(policy, min(num_slots, len(seeds)), seed)
-    traces = play(
-        player.policy,
-        suite.scenario,
-        seeds,
-        num_slots=min(num_slots, len(seeds)),
-        tokenizer=player.tokenizer,
-        tokens_per_chunk=player.tokens_per_chunk,
-        thinking_s=thinking_s,
-    )
+    slots = min(num_slots, len(seeds))
+    traces = load_player(policy, slots, seed).play(suite.scenario, seeds, slots, thinking_s)
     metrics = suite.score(traces)
     if isinstance(suite, OfflineSuite) and answers:
         asked = suite.score_answers(seeds, answers)

@@ -102,15 +102,16 @@ def _batched(model: LALM) -> float:
             engine.step()
 
     hear(_noises(_WARM_CHUNKS))
-    return _BATCH_CHUNKS * _SESSIONS / _median_seconds(lambda trial: hear(_noises(_BATCH_CHUNKS, trial)))
+    return _BATCH_CHUNKS * _SESSIONS / median_seconds(lambda trial: hear(_noises(_BATCH_CHUNKS, trial)))
 
 
 def _naive(model: LALM, by_generate: bool) -> float:
     """Return chunks a second of one session after another, with a `DynamicCache`, until their windows would be full."""
-    return _NAIVE_CHUNKS / _median_seconds(lambda trial: _hear_naively(model, trial, by_generate))
+    return _NAIVE_CHUNKS / median_seconds(lambda trial: _hear_naively(model, trial, by_generate))
 
 
-def _median_seconds(run: Callable[[int], object]) -> float:
+def median_seconds(run: Callable[[int], object]) -> float:
+    """Return the median of three trials; `run` is told which one it is."""
     seconds = []
     for trial in range(_TRIALS):
         begin = time.perf_counter()

@@ -84,8 +84,8 @@ class SlotColumns:
 class KVMemory:
     """Keys and values of all sessions: [layers, slots, heads, columns, D], in the model's type, on its device."""
 
-    def __init__(self, model: LALM, num_slots: int, layout: TokenLayout | None = None) -> None:
-        config, layout = model.text_model.config, layout or model.layout
+    def __init__(self, model: LALM, num_slots: int, layout: TokenLayout) -> None:
+        config = model.text_model.config
         per_chunk = layout.audio_tokens_per_chunk + 3 + layout.tokens_per_chunk
         self.prefix = len(layout.prefix)
         # A reply that is being said stands in the window's last chunk, and one that has ended in its first.
@@ -101,6 +101,7 @@ class KVMemory:
         self.position = torch.full((num_slots, self.capacity), _EMPTY, device=self.device)
         self.chunk = torch.zeros((num_slots, self.capacity), dtype=torch.int64, device=self.device)
         self.columns = [self._columns() for _ in range(num_slots)]
+        self._head_ids = torch.arange(config.num_key_value_heads, device=self.device)
         self._prefix_keys = torch.empty(0)  # float32 [layers, 1, heads, P, D], at positions 0, 1, ...
 
     def prefix_pass(self, prefix: Sequence[int]) -> Pass:
@@ -187,8 +188,7 @@ class KVMemory:
         used = max(self.columns[slot].used for slot in slots)
         chosen = slice(first, end) if dense else self._ids(slots)
         mask = self._mask(chosen, used, queries, self._ids(window_start))
-        heads = torch.arange(self.keys.shape[2], device=self.device)
-        rows = (slot_of.unsqueeze(1) * len(heads) + heads) * self.capacity + column_of.unsqueeze(1)
+        rows = (slot_of.unsqueeze(1) * len(self._head_ids) + self._head_ids) * self.capacity + column_of.unsqueeze(1)
         return Pass(
             ids=ids,
             audio=audio_index,

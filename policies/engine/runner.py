@@ -15,8 +15,7 @@ from policies.token_layout import NO_AUDIO, TokenColumns, TokenLayout
 class ModelRunner:
     """Runs the model over sessions, whatever their positions; their numbers do not depend on who else is there."""
 
-    def __init__(self, model: LALM, num_slots: int, layout: TokenLayout | None = None) -> None:
-        layout = layout or model.layout
+    def __init__(self, model: LALM, num_slots: int, layout: TokenLayout) -> None:
         self.model = model
         self.features = model.make_features()
         self.memory = KVMemory(model, num_slots, layout)
