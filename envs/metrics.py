@@ -35,6 +35,10 @@ MEANINGS = {  # of each metric, for who reads a table of them
     "pauc": "reply quality delivered over the time from enough heard to the deadline, 0 for a miss",
     "mean_reward": "the mean over streams of the sum of the reward's components",
 }
+_LOWER_IS_BETTER = frozenset(
+    "false_alarms_per_hour misses_per_hour latency_p50_s latency_p95_s latency_mean_s early_rate repetition"
+    " equal_error_rate wer substitution_rate deletion_rate insertion_rate".split()
+)
 Totals = dict[str, NDArray[Any]]  # a number a resample, by name
 
 
@@ -113,6 +117,11 @@ class _Estimate:
             return Metric(self.value, self.count, None, None)
         low, high = np.percentile(spread, (2.5, 97.5))
         return Metric(self.value, self.count, float(low), float(high))
+
+
+def lower_is_better(name: str) -> bool:
+    """Return whether a low value of a metric is a good one; `name: part` and `offline_name` are metrics of its kind."""
+    return name.partition(":")[0].removeprefix("offline_") in _LOWER_IS_BETTER
 
 
 def metrics_json(metrics: Mapping[str, Metric]) -> dict[str, dict[str, Any]]:

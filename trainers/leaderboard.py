@@ -16,7 +16,7 @@ from typing import Any
 from envs.errors import AnswerError, ScenarioError
 from envs.files import write_text
 from envs.json_checks import at, json_list, json_object
-from envs.metrics import Metric
+from envs.metrics import Metric, lower_is_better
 from envs.suites.proactive_scores import MODES
 from trainers.judge import Judged
 
@@ -55,14 +55,16 @@ class Row:
 
     @property
     def ranked_by(self) -> str:
-        """The metric that the row's place follows from; high is good."""
+        """The metric that the row's place follows from."""
         return next((name for name in _RANKED_BY if name in self.metrics), next(iter(self.metrics)))
 
     @property
     def score(self) -> float:
-        """Its value; minus infinity where it has none."""
+        """Its value, negative where low is good; minus infinity where it has none."""
         value = self.metrics[self.ranked_by].value
-        return float("-inf") if value is None else value
+        if value is None:
+            return float("-inf")
+        return -value if lower_is_better(self.ranked_by) else value
 
 
 def rows_of(judged: Judged) -> list[Row]:

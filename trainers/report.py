@@ -7,15 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from envs.files import write_text
-from envs.metrics import MEANINGS, Metric
+from envs.metrics import MEANINGS, Metric, lower_is_better
 from trainers.episode_view import SCRIPT, STYLE, EpisodeView, episode_html
 
 POLICY_ORDER = ("silent", "always", "random", "energy", "supervised", "ppo")
 MAX_BYTES = 10_000_000  # of the whole file; episodes that would not fit are named instead of shown
 
-_LOWER_IS_BETTER = frozenset(
-    {"false_alarms_per_hour", "misses_per_hour", "latency_p50_s", "latency_p95_s", "early_rate", "equal_error_rate"}
-)
 _INTRO = (
     "The agent hears a stream in chunks of 0.4 seconds and decides after each: stay silent, or speak. A cue is a sound "
     "that deserves a reply; it has to be answered after enough of it was heard and before its deadline. Every other "
@@ -137,13 +134,13 @@ def _row(name: str, policies: Sequence[str], table: Mapping[str, Mapping[str, Me
     ends = [x for m in known.values() for x in (m.value, m.low, m.high) if x is not None]
     scale = (min(0.0, *ends), max(0.0, *ends)) if ends else (0.0, 0.0)
     cells = "".join(metric_cell(known.get(p), scale, p in best) for p in policies)
-    direction = "↓ low is good" if name in _LOWER_IS_BETTER else "↑"
+    direction = "↓ low is good" if lower_is_better(name) else "↑"
     return f"<tr><th>{_name(name)} <small>{direction}</small></th>{cells}</tr>"
 
 
 def _best(name: str, values: Mapping[str, float], table: Mapping[str, Mapping[str, Metric]]) -> set[str]:
     """Return the policies whose value is the row's best; none where there is no contest."""
-    if name in _LOWER_IS_BETTER:
+    if lower_is_better(name):
         recall = {p: m.value or 0.0 for p in table if (m := table[p].get("trigger_recall")) is not None}
         enough = max(recall.values(), default=0.0) / 2
         values = {p: -v for p, v in values.items() if recall.get(p, 0.0) >= enough > 0}

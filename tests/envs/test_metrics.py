@@ -6,7 +6,7 @@ import pytest
 from beeps import REPLIES, cue, event
 
 from envs.errors import ScenarioError
-from envs.metrics import Metric, compare_traces, evaluate_traces, percentile_metric, share_metric
+from envs.metrics import Metric, compare_traces, evaluate_traces, lower_is_better, percentile_metric, share_metric
 from envs.trace import Reply, StepRecord, Trace
 
 
@@ -69,6 +69,22 @@ def test_by_hand(metrics, name, value, count):
     assert metrics[name].value == pytest.approx(value, abs=1e-9)
     assert metrics[name].count == count
     assert metrics[name].low <= metrics[name].value <= metrics[name].high
+
+
+def test_every_metric_has_a_direction(metrics):
+    """Of an agent that gets better, these fall and the others rise; parts and offline numbers go with their whole."""
+    falls = {name for name in metrics if lower_is_better(name)}
+    assert falls == {
+        "false_alarms_per_hour",
+        "misses_per_hour",
+        "latency_p50_s",
+        "latency_p95_s",
+        "early_rate",
+        "repetition",
+    }
+    assert lower_is_better("offline_wer")
+    assert lower_is_better("false_alarms_per_hour: kitchen")
+    assert not lower_is_better("accuracy: task sound")
 
 
 def test_that_is_all_of_them(metrics):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from envs.errors import ConfigError, ScenarioError
+from envs.metrics import Metric
 from envs.trace_files import read_policies
 from policies.policy_folder import write_policy
 from policies.tokenizer import train_tokenizer
@@ -170,6 +171,16 @@ def test_runs_are_merged_beside_what_was_published(tmp_path: Path, capsys: Captu
     assert [row["published"] for row in rows] == [False, True, True, False, True, True]
     assert rows[1]["metrics"]["Music"] == {"value": 0.667, "count": 15, "low": None, "high": None}
     assert "2606.05121" in rows[1]["source"]
+
+
+def test_where_low_is_good_the_lowest_comes_first(tmp_path: Path) -> None:
+    whole = {"named": 10, "present": 10}
+    rows = [
+        Row(policy, "librispeech", "clean", "streams", {"wer": Metric(rate, 10, None, None)}, {}, whole, 0, None, None)
+        for policy, rate in (("worse", 0.4), ("better", 0.1))
+    ]
+    write_leaderboard(tmp_path / "leaderboard.json", rows)
+    assert places(merge([tmp_path])) == [("better", False), ("worse", False)]
 
 
 def test_other_tiers_and_files_are_refused(tmp_path: Path) -> None:
