@@ -7,19 +7,16 @@ from importlib.metadata import version
 from pathlib import Path
 
 from envs import ABILITY_NAMES
-from envs.layouts import LAYOUTS
-from envs.records import ALLOW_BROKEN
 from envs.speech.corpora import SPEECH_LAYOUTS
 from envs.suites.catalogue import SUITES
 from envs.suites.proactive_scores import MODES
 from envs.suites.proactive_sound_bench import TIERS, ProactiveSoundBench
+from trainers.bench_commands import add_bench
 from trainers.built_in_suites import ABILITY_OF, BUILT_IN_SUITES
+from trainers.options import PLAIN_CLIPS, add_clips, add_json, add_run, read_count, read_number, read_seed
 
 Command = Callable[[argparse.Namespace], None]
-CONFIGS = Path(__file__).parent.parent / "configs"
 MOST_WORKERS = 1024
-_MOST_SEEDS = 100
-_PLAIN_CLIPS = ("manifest", ALLOW_BROKEN)
 
 
 def parse(commands: Mapping[str, Command], arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -40,7 +37,7 @@ def parse(commands: Mapping[str, Command], arguments: Sequence[str] | None) -> a
         parser.error(f"unrecognized arguments: {' '.join(strays)}")
     if rest:
         options.overrides += rest
-    if "clips" in options and options.clips is None and (options.layout, options.allow_broken) != _PLAIN_CLIPS:
+    if "clips" in options and options.clips is None and (options.layout, options.allow_broken) != PLAIN_CLIPS:
         parser.error("--layout and --allow-broken say how --clips is read; name a folder with it")
     if "suite" in options:
         _check_judged_on(parser, options)
@@ -51,14 +48,14 @@ def parse(commands: Mapping[str, Command], arguments: Sequence[str] | None) -> a
 
 def _quickstart(command: argparse.ArgumentParser) -> None:
     command.add_argument("--out", type=Path, default=Path("runs/quickstart"), help="default: %(default)s")
-    _add_clips(command, "a folder of recordings")
-    _add_run(command)
+    add_clips(command, "a folder of recordings")
+    add_run(command)
 
 
 def _train(command: argparse.ArgumentParser) -> None:
     command.add_argument("config", type=Path, help="a YAML file whose key `kind` says what is trained")
     command.add_argument("--out", type=Path, help="a folder; default: runs/ and the name of CONFIG")
-    _add_clips(command, "a folder of recordings to train on beside built-in sounds")
+    add_clips(command, "a folder of recordings to train on beside built-in sounds")
     command.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="such as streaming.steps=300")
 
 
@@ -67,11 +64,11 @@ def _compose(command: argparse.ArgumentParser) -> None:
     command.add_argument("--hours", type=_hours, required=True, metavar="H", help="how long its streams are together")
     command.add_argument("--ability", choices=ABILITY_NAMES, default="Mixed", help="default: %(default)s")
     command.add_argument("--sub-task", metavar="NAME", help="of the ability; default: all of them")
-    _add_clips(command, "a folder of recordings for half of the sounds")
+    add_clips(command, "a folder of recordings for half of the sounds")
     command.add_argument("--speech", type=Path, help="a folder of recorded speech; default: espeak-ng speaks")
     command.add_argument("--speech-layout", choices=SPEECH_LAYOUTS, help="how that folder is laid out")
     _add_planner(command, None, "of the ability Proactive; default: sounds in any order")
-    command.add_argument("--seed", type=_seed, default=0, metavar="N", help="of the streams; default: %(default)s")
+    command.add_argument("--seed", type=read_seed, default=0, metavar="N", help="of the streams; default: %(default)s")
     command.add_argument("--workers", type=_workers, default=2, metavar="N", help="processes; default: %(default)s")
 
 
@@ -90,14 +87,14 @@ def _evaluate(command: argparse.ArgumentParser) -> None:
         help="a policy or gate folder, or a baseline: silent, always, random, energy, vad, classifier (trained first);"
         " with --out it may be given several times",
     )
-    _add_clips(command, "a folder of recordings")
+    add_clips(command, "a folder of recordings")
     command.add_argument(
         "--suite",
         choices=[*SUITES, *BUILT_IN_SUITES],
         help="a benchmark in place of --clips; with --out also streams of built-in sounds",
     )
     command.add_argument("--out", type=Path, help="write numbers, traces, a leaderboard and a page there, or go on")
-    command.add_argument("--count", type=_count, metavar="N", help="streams of built-in sounds; default: 256")
+    command.add_argument("--count", type=read_count, metavar="N", help="streams of built-in sounds; default: 256")
     command.add_argument(
         "--data", type=Path, metavar="DIR", help="holds the release of that benchmark, where it is not built in"
     )
@@ -123,7 +120,7 @@ def _evaluate(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--traces", type=Path, metavar="DIR", help="write there what happened in each stream")
     command.add_argument("--json", action="store_true", help="print one JSON object")
-    command.add_argument("--seed", type=_seed, default=0, metavar="N", help="of the streams; default: %(default)s")
+    command.add_argument("--seed", type=read_seed, default=0, metavar="N", help="of the streams; default: %(default)s")
 
 
 def _reward(command: argparse.ArgumentParser) -> None:
@@ -133,7 +130,7 @@ def _reward(command: argparse.ArgumentParser) -> None:
     compare.add_argument("rewards", nargs="+", type=Path, metavar="YAML", help="a run's file, or the list `reward:`")
     compare.add_argument("--traces", type=Path, required=True, metavar="DIR", help="holds a folder for each policy")
     compare.add_argument("--out", type=Path, metavar="FILE", help="a page (.html) with tables and curves")
-    _add_json(compare)
+    add_json(compare)
 
 
 def _check_judged_on(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
@@ -164,7 +161,7 @@ def _check_judged_on(parser: argparse.ArgumentParser, options: argparse.Namespac
 
 def _leaderboard(command: argparse.ArgumentParser) -> None:
     command.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="what evaluate --out wrote")
-    _add_json(command)
+    add_json(command)
 
 
 def _score(command: argparse.ArgumentParser) -> None:
@@ -178,7 +175,7 @@ def _score(command: argparse.ArgumentParser) -> None:
         metavar="FOLDER|chrf",
         help="replies have to match the references too, by a reranker's folder or by chrF; default: decisions alone",
     )
-    _add_json(command)
+    add_json(command)
 
 
 def _listen(command: argparse.ArgumentParser) -> None:
@@ -200,7 +197,9 @@ def _serve(command: argparse.ArgumentParser) -> None:
         "--host", default="127.0.0.1", help="others than this machine need a key; default: %(default)s"
     )
     command.add_argument("--port", type=_port, default=8765, metavar="N", help="0: any; default: %(default)s")
-    command.add_argument("--slots", type=_count, default=64, metavar="N", help="sessions at once; default: %(default)s")
+    command.add_argument(
+        "--slots", type=read_count, default=64, metavar="N", help="sessions at once; default: %(default)s"
+    )
     command.add_argument(
         "--api-key-env",
         default="SOUNDFLOW_API_KEY",
@@ -215,39 +214,21 @@ def _serve(command: argparse.ArgumentParser) -> None:
 def _watch(command: argparse.ArgumentParser) -> None:
     command.add_argument("--ability", choices=ABILITY_NAMES, default="Proactive", help="default: %(default)s")
     command.add_argument("--sub-task", metavar="NAME", help="of the ability; default: any")
-    command.add_argument("--seed", type=_seed, default=0, metavar="N", help="of the scenario; default: %(default)s")
+    command.add_argument("--seed", type=read_seed, default=0, metavar="N", help="of the scenario; default: %(default)s")
     command.add_argument("--policy", type=Path, help="a policy folder; default: an oracle that knows the scenario")
     command.add_argument("--out", type=Path, required=True, help="a .html, .png or .mp4 file")
 
 
 def _plan(command: argparse.ArgumentParser) -> None:
     _add_planner(command, "grammar", "default: %(default)s")
-    _add_clips(command, "a folder of recordings; default: built-in sounds")
-    command.add_argument("--seed", type=_seed, default=0, metavar="N", help="of the first scene; default: %(default)s")
-    command.add_argument("--count", type=_count, default=3, metavar="N", help="scenes to plan; default: %(default)s")
-    command.add_argument("--json", action="store_true", help="print one JSON object")
-
-
-def _bench(command: argparse.ArgumentParser) -> None:
-    parts = command.add_subparsers(required=True, metavar="PART", dest="part")
-    world = "composing streams and stepping environments"
-    listener = "train compact on recordings, and judge it beside a classifier on those that were held out"
-    engine = "many sessions at once, an hour of one, and real time, beside loops that people write first"
-    _add_json(parts.add_parser("world", help=world, description=world))
-    _add_json(parts.add_parser("engine", help=engine, description=engine))
-    heard = parts.add_parser("listener", help=listener, description=listener)
-    _add_clips(heard, "a folder of recordings", required=True)
-    heard.add_argument("--no-classifier", action="store_true", help="leave the classifier out")
-    _add_run(heard)
-    _add_json(heard)
-    train = "how fast rollouts are collected; with --seeds, what PPO adds to the supervised policy"
-    learned = parts.add_parser("train", help=train, description=train)
-    learned.add_argument(
-        "--seeds", type=_seeds, default=0, metavar="N", help="train and judge N policies, a quickstart each; default: 0"
+    add_clips(command, "a folder of recordings; default: built-in sounds")
+    command.add_argument(
+        "--seed", type=read_seed, default=0, metavar="N", help="of the first scene; default: %(default)s"
     )
-    _add_clips(learned, "a folder of recordings")
-    _add_run(learned)
-    _add_json(learned)
+    command.add_argument(
+        "--count", type=read_count, default=3, metavar="N", help="scenes to plan; default: %(default)s"
+    )
+    command.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def _convert(command: argparse.ArgumentParser) -> None:
@@ -269,37 +250,8 @@ _COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "watch": ("show one episode: picture, sound, and what was said", _watch),
     "plan": ("plan scenes in words, and say which sounds were found for them", _plan),
     "convert": ("make a policy of a checkpoint that others trained", _convert),
-    "bench": ("measure how fast a part is, on this machine", _bench),
+    "bench": ("measure how fast a part is, on this machine", add_bench),
 }
-
-
-def _add_run(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--seed", type=_seed, metavar="N", help="of everything that is drawn")
-    command.add_argument("--config", type=Path, default=CONFIGS / "quickstart.yaml", help="a YAML file")
-    command.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="such as supervised.streams.steps=300")
-
-
-def _add_json(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--json", action="store_true", help="print one JSON object")
-
-
-def _add_clips(command: argparse.ArgumentParser, purpose: str, required: bool = False) -> None:
-    layout, share = _PLAIN_CLIPS
-    command.add_argument("--clips", type=Path, required=required, help=purpose)
-    command.add_argument(
-        "--layout",
-        choices=[layout, *LAYOUTS],
-        default=layout,
-        metavar="NAME",
-        help="how the folder is laid out: %(choices)s; default: %(default)s, which is a manifest.csv",
-    )
-    command.add_argument(
-        "--allow-broken",
-        type=_share,
-        default=share,
-        metavar="SHARE",
-        help="of the recordings that may be left out because they are broken; default: %(default)s",
-    )
 
 
 def _add_planner(command: argparse.ArgumentParser, default: str | None, purpose: str) -> None:
@@ -308,51 +260,25 @@ def _add_planner(command: argparse.ArgumentParser, default: str | None, purpose:
     command.add_argument("--model", metavar="NAME", help="of the endpoint; its key is read from OPENAI_API_KEY")
 
 
-def _seed(text: str) -> int:
-    if not text.isdecimal() or int(text) >= 2**32:  # what numpy and transformers take
-        raise argparse.ArgumentTypeError(f"expected a whole number from 0 to {2**32 - 1}, got {text!r}")
-    return int(text)
-
-
-def _share(text: str) -> float:
-    share = _number(text)
-    if not 0 <= share <= 1:  # not for NaN, either
-        raise argparse.ArgumentTypeError(f"expected a share from 0 to 1, got {text!r}")
-    return share
-
-
 def _part(text: str) -> float:
-    part = _number(text)
+    part = read_number(text)
     if not 0 < part < 1:
         raise argparse.ArgumentTypeError(f"expected a share between 0 and 1, got {text!r}")
     return part
 
 
 def _bias(text: str) -> float:
-    bias = _number(text)
+    bias = read_number(text)
     if not math.isfinite(bias):
         raise argparse.ArgumentTypeError(f"expected a number, got {text!r}")
     return bias
 
 
-def _seeds(text: str) -> int:
-    if not text.isdecimal() or int(text) > _MOST_SEEDS:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 0 to {_MOST_SEEDS}, got {text!r}")
-    return int(text)
-
-
 def _hours(text: str) -> float:
-    hours = _number(text)
+    hours = read_number(text)
     if not 0 < hours < math.inf:
         raise argparse.ArgumentTypeError(f"expected a number of hours above 0, got {text!r}")
     return hours
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
 
 
 def _workers(text: str) -> int:
@@ -364,10 +290,4 @@ def _workers(text: str) -> int:
 def _port(text: str) -> int:
     if not text.isdecimal() or int(text) >= 2**16:
         raise argparse.ArgumentTypeError(f"expected a port from 0 to {2**16 - 1}, got {text!r}")
-    return int(text)
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, got {text!r}")
     return int(text)

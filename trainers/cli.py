@@ -4,20 +4,19 @@ import argparse
 import json
 import os
 import sys
-import warnings
 from collections.abc import Sequence
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from envs.errors import ServerError, SoundFlowError
 from trainers.arguments import Command, parse
+from trainers.bench_commands import bench
+from trainers.metric_table import metric_table
+from trainers.options import clip_folder, run_config
+from trainers.quiet import quiet_libraries
 
 if TYPE_CHECKING:
-    from envs.metrics import Metric
     from envs.thinking import ThinkingTime
-    from trainers.clips import ClipFolder
-    from trainers.config import QuickstartConfig
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,34 +46,19 @@ def _fail(message: str) -> int:
     return 2
 
 
-def _clips(options: argparse.Namespace) -> "ClipFolder | None":
-    from trainers.clips import ClipFolder  # noqa: PLC0415 - heavy
-
-    return ClipFolder(options.clips, options.layout, options.allow_broken) if options.clips else None
-
-
-def _run_config(options: argparse.Namespace) -> "QuickstartConfig":
-    from trainers.config import QuickstartConfig  # noqa: PLC0415 - heavy
-    from trainers.config_loading import load_config  # noqa: PLC0415 - heavy
-
-    overrides = list(options.overrides) + ([] if options.seed is None else [f"seed={options.seed}"])
-    config = load_config(QuickstartConfig, options.config, overrides)
-    return config
-
-
 def _quickstart(options: argparse.Namespace) -> None:
-    config = _run_config(options)
-    _quiet_libraries()
+    config = run_config(options)
+    quiet_libraries()
     from trainers.quickstart import run_quickstart  # noqa: PLC0415 - heavy
 
-    run_quickstart(config, options.out, _clips(options))
+    run_quickstart(config, options.out, clip_folder(options))
 
 
 def _train(options: argparse.Namespace) -> None:
-    _quiet_libraries()
+    quiet_libraries()
     from trainers.train import train  # noqa: PLC0415 - heavy
 
-    train(options.config, options.out, _clips(options), options.overrides)
+    train(options.config, options.out, clip_folder(options), options.overrides)
 
 
 def _compose(options: argparse.Namespace) -> None:
@@ -82,13 +66,13 @@ def _compose(options: argparse.Namespace) -> None:
     from trainers.compose import Sounds, compose  # noqa: PLC0415 - heavy
 
     speech = None if options.speech is None else (options.speech, options.speech_layout)
-    sounds = Sounds(_clips(options), speech, options.planner, options.base_url, options.model)
+    sounds = Sounds(clip_folder(options), speech, options.planner, options.base_url, options.model)
     spec = CorpusSpec(options.ability, options.hours, options.sub_task, options.seed)
     compose(options.out, spec, sounds, options.workers)
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    _quiet_libraries()
+    quiet_libraries()
     thinking_s = options.thinking
     if isinstance(thinking_s, Path):
         from policies.engine.recording import Recording  # noqa: PLC0415 - heavy
@@ -103,7 +87,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     from envs.metrics import metrics_json  # noqa: PLC0415 - heavy
     from trainers.evaluation import evaluate_on_clips  # noqa: PLC0415 - heavy
 
-    clips = _clips(options)
+    clips = clip_folder(options)
     assert clips is not None  # one of the two is required
     metrics = evaluate_on_clips(
         options.policy[0], clips, options.seed, options.held_out, thinking_s=thinking_s, traces=options.traces
@@ -111,7 +95,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps(metrics_json(metrics), indent=2, allow_nan=False))
     else:
-        print(_table(metrics))
+        print(metric_table(metrics))
 
 
 def _evaluate_into(options: argparse.Namespace, thinking_s: "ThinkingTime") -> None:
@@ -121,7 +105,7 @@ def _evaluate_into(options: argparse.Namespace, thinking_s: "ThinkingTime") -> N
         options.suite or "clips",
         options.data,
         options.tier,
-        _clips(options),
+        clip_folder(options),
         options.held_out,
         options.count,
         options.seed,
@@ -133,7 +117,7 @@ def _evaluate_into(options: argparse.Namespace, thinking_s: "ThinkingTime") -> N
         return
     print(judged.coverage)
     for policy, metrics in judged.metrics.items():
-        print(f"\n{policy}\n{_table(judged.benchmark.get(policy, metrics))}")
+        print(f"\n{policy}\n{metric_table(judged.benchmark.get(policy, metrics))}")
     print(f"\nreport: {options.out / REPORT}")
 
 
@@ -160,28 +144,17 @@ def _evaluate_suite(options: argparse.Namespace, thinking_s: "ThinkingTime") -> 
     if options.json:
         print(json.dumps(run.to_json(), indent=2, allow_nan=False))
     else:
-        print("\n".join([_table(run.metrics), *(f"{name}: {note}" for name, note in suite.notes.items())]))
+        print("\n".join([metric_table(run.metrics), *(f"{name}: {note}" for name, note in suite.notes.items())]))
 
 
 def _score(options: argparse.Namespace) -> None:
     if options.semantic not in (None, "chrf"):
-        _quiet_libraries()
+        quiet_libraries()
     from trainers.suite_run import score_file, scores_text, semantic_match  # noqa: PLC0415 - heavy
 
     semantic = semantic_match(options.semantic)
     numbers = score_file(options.predicted, options.data, options.mode, options.tier, semantic)
     print(json.dumps(numbers, indent=2, allow_nan=False) if options.json else scores_text(numbers))
-
-
-def _table(metrics: "dict[str, Metric]") -> str:
-    width = max(24, *map(len, metrics))
-    lines = [f"{'metric':{width}s} {'value':>9s}   {'95 % interval':>19s}   {'count':>6s}"]
-    for name, m in metrics.items():
-        if m.value is None:
-            lines.append(f"{name:{width}s} {'none':>9s}")
-        else:
-            lines.append(f"{name:{width}s} {m.value:9.3f}   {m.low:8.3f} to {m.high:7.3f}   {m.count:6d}")
-    return "\n".join(lines)
 
 
 def _reward(options: argparse.Namespace) -> None:
@@ -191,7 +164,7 @@ def _reward(options: argparse.Namespace) -> None:
 
 
 def _listen(options: argparse.Namespace) -> None:
-    _quiet_libraries()
+    quiet_libraries()
     from trainers.listen import Microphone, listen  # noqa: PLC0415 - heavy
 
     listen(
@@ -208,7 +181,7 @@ def _listen(options: argparse.Namespace) -> None:
 
 
 def _serve(options: argparse.Namespace) -> None:
-    _quiet_libraries()
+    quiet_libraries()
     try:
         from policies.server.serve import serve  # noqa: PLC0415 - heavy, and an extra
     except ImportError as error:
@@ -220,7 +193,7 @@ def _serve(options: argparse.Namespace) -> None:
 
 def _watch(options: argparse.Namespace) -> None:
     if options.policy is not None:
-        _quiet_libraries()
+        quiet_libraries()
     from trainers.watch import watch  # noqa: PLC0415 - heavy
 
     print(watch(options.ability, options.sub_task, options.seed, options.out, options.policy))
@@ -232,82 +205,15 @@ def _plan(options: argparse.Namespace) -> None:
 
     planner = planner_from_options(options.planner, options.base_url, options.model)
     seeds = range(options.seed, options.seed + options.count)
-    show_plans(planner, _clips(options), seeds, sys.stdout, options.json)
+    show_plans(planner, clip_folder(options), seeds, sys.stdout, options.json)
 
 
 def _convert(options: argparse.Namespace) -> None:
-    _quiet_libraries()
+    quiet_libraries()
     from policies.conversion.audio_interaction import convert_audio_interaction  # noqa: PLC0415 - heavy
 
     convert_audio_interaction(options.source, options.out)
     print(f"policy: {options.out}")
-
-
-def _bench(options: argparse.Namespace) -> None:
-    {"world": _bench_world, "listener": _bench_listener, "engine": _bench_engine, "train": _bench_train}[options.part](
-        options
-    )
-
-
-def _bench_world(options: argparse.Namespace) -> None:
-    from envs.benchmark import bench_world  # noqa: PLC0415 - heavy
-
-    _show(bench_world(), options)
-
-
-def _bench_engine(options: argparse.Namespace) -> None:
-    _quiet_libraries()
-    from policies.engine.benchmark import bench_engine  # noqa: PLC0415 - heavy
-
-    numbers = bench_engine()
-    if options.json:
-        print(json.dumps({name: float(f"{value:.4g}") for name, value in numbers.items()}, indent=2))
-    else:
-        print("\n".join(f"{name:24s} {value:12,.4g}" for name, value in numbers.items()))
-
-
-def _bench_train(options: argparse.Namespace) -> None:
-    config = _run_config(options)
-    _quiet_libraries()
-    from trainers.learning_bench import bench_train  # noqa: PLC0415 - heavy
-
-    with redirect_stdout(sys.stderr):  # the phases say where they are
-        numbers = bench_train(config, _clips(options), options.seeds)
-    if options.json:
-        print(json.dumps(numbers.to_json(), indent=2, allow_nan=False))
-        return
-    print("\n".join(f"{name:24s} {value:12,.4g}" for name, value in numbers.rollouts.items()))
-    for one in numbers.seeds:
-        for suite, learned in one.suites.items():
-            print(f"\nseed {one.seed}, {suite}: {', '.join(f'{k} {v}' for k, v in learned.reached().items())}")
-            print(f"supervised\n{_table(learned.supervised)}\nppo\n{_table(learned.ppo)}")
-
-
-def _show(numbers: "dict[str, float | str | None]", options: argparse.Namespace) -> None:
-    if options.json:
-        print(json.dumps({k: round(v, 1) if isinstance(v, float) else v for k, v in numbers.items()}, indent=2))
-    else:
-        shown = {k: f"{v:14,.1f}" if isinstance(v, float) else f"  {v or 'none'}" for k, v in numbers.items()}
-        print("\n".join(f"{name:24s} {value}" for name, value in shown.items()))
-
-
-def _bench_listener(options: argparse.Namespace) -> None:
-    config = _run_config(options)
-    _quiet_libraries()
-    from trainers.listener_bench import bench_listener  # noqa: PLC0415 - heavy
-
-    clips = _clips(options)
-    assert clips is not None  # the option is required
-    with redirect_stdout(sys.stderr):  # the phases say where they are
-        numbers = bench_listener(config, clips, not options.no_classifier)
-    if options.json:
-        print(json.dumps(numbers.to_json(), indent=2, allow_nan=False))
-        return
-    print(f"{numbers.parameters:,} parameters, trained in {numbers.train_s:.0f} s ({numbers.train_cpu_s:.0f} s of CPU)")
-    print(_table(numbers.listener))
-    if numbers.classifier is not None and numbers.difference is not None:
-        print(f"\nclassifier, trained in {numbers.classifier_train_s:.0f} s\n{_table(numbers.classifier)}")
-        print(f"\nlistener minus classifier, paired over the streams\n{_table(numbers.difference)}")
 
 
 COMMANDS: dict[str, Command] = {
@@ -323,20 +229,8 @@ COMMANDS: dict[str, Command] = {
     "watch": _watch,
     "plan": _plan,
     "convert": _convert,
-    "bench": _bench,
+    "bench": bench,
 }
-
-
-def _quiet_libraries() -> None:
-    """Silence notices that a user can do nothing about; for commands that need the libraries anyway."""
-    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    for category in (FutureWarning, DeprecationWarning, UserWarning):
-        warnings.simplefilter("ignore", category)
-    from transformers.utils import logging  # noqa: PLC0415 - heavy
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()  # of reading and writing weights, which take no time
 
 
 if __name__ == "__main__":

@@ -21,9 +21,10 @@ from policies.engine.recording import Outcome, Recording
 from policies.policy_folder import write_policy
 from policies.tokenizer import train_tokenizer
 from tests.policies.conftest import REPLIES, tiny_model
-from trainers.cli import _table, main
+from trainers.cli import main
 from trainers.clips import ClipFolder
 from trainers.config import QuickstartConfig
+from trainers.metric_table import metric_table
 
 ROOT = Path(__file__).parent.parent.parent
 Captured = pytest.CaptureFixture[str]
@@ -264,7 +265,7 @@ def test_evaluate_names_what_it_cannot_use(policy: Path, tmp_path: Path, capsys:
 
 
 def test_the_table_lines_up_and_says_none() -> None:
-    text = _table({"trigger_f1": Metric(0.5, 12, 0.25, 0.75), "latency_p50_s": Metric(None, 0, None, None)})
+    text = metric_table({"trigger_f1": Metric(0.5, 12, 0.25, 0.75), "latency_p50_s": Metric(None, 0, None, None)})
     head, f1, latency = text.splitlines()
     assert head.split()[:2] == ["metric", "value"]
     assert f1.split() == ["trigger_f1", "0.500", "0.250", "to", "0.750", "12"]

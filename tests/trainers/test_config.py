@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from envs.errors import ConfigError
 from envs.rewards import reward_from_config
-from trainers.arguments import CONFIGS
 from trainers.config import QuickstartConfig
 from trainers.config_loading import load_config, read_value
 from trainers.gate_config import GateConfig
+from trainers.options import CONFIGS
 from trainers.train import read_config
 
 

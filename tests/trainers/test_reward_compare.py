@@ -14,8 +14,8 @@ from envs.rewards.bill import Bill
 from envs.stream_env import StreamingAudioEnv
 from envs.trace_files import read_policies, read_traces, write_trace, write_traces
 from tests.trainers.test_report import Balanced
-from trainers.arguments import CONFIGS
 from trainers.cli import main
+from trainers.options import CONFIGS
 from trainers.reward_compare import load_reward
 
 ROOT = Path(__file__).parent.parent.parent

@@ -26,9 +26,9 @@ from policies.lalm_policy import LALMPolicy
 from policies.tokenizer import ReplyTokenizer, train_tokenizer
 from tests.policies.conftest import REPLIES, tiny_model
 from tests.trainers.test_cli import refused
-from trainers.arguments import CONFIGS
 from trainers.cli import main
 from trainers.config_loading import load_config
+from trainers.options import CONFIGS
 from trainers.run import one_thread
 from trainers.samples import SampleMaker
 from trainers.scenes import TRAIN_SEEDS, VALIDATION_SEEDS, seeds

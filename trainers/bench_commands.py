@@ -1,0 +1,109 @@
+"""`soundflow bench`: its parts, their options, and what they print. Heavy imports happen only inside a part."""
+
+import argparse
+import json
+import sys
+from contextlib import redirect_stdout
+
+from trainers.metric_table import metric_table
+from trainers.options import add_clips, add_json, add_run, clip_folder, run_config
+from trainers.quiet import quiet_libraries
+
+_MOST_SEEDS = 100
+
+
+def add_bench(command: argparse.ArgumentParser) -> None:
+    """Add the parts and their options."""
+    parts = command.add_subparsers(required=True, metavar="PART", dest="part")
+    world = "composing streams and stepping environments"
+    listener = "train compact on recordings, and judge it beside a classifier on those that were held out"
+    engine = "many sessions at once, an hour of one, and real time, beside loops that people write first"
+    add_json(parts.add_parser("world", help=world, description=world))
+    add_json(parts.add_parser("engine", help=engine, description=engine))
+    heard = parts.add_parser("listener", help=listener, description=listener)
+    add_clips(heard, "a folder of recordings", required=True)
+    heard.add_argument("--no-classifier", action="store_true", help="leave the classifier out")
+    add_run(heard)
+    add_json(heard)
+    train = "how fast rollouts are collected; with --seeds, what PPO adds to the supervised policy"
+    learned = parts.add_parser("train", help=train, description=train)
+    learned.add_argument(
+        "--seeds", type=_seeds, default=0, metavar="N", help="train and judge N policies, a quickstart each; default: 0"
+    )
+    add_clips(learned, "a folder of recordings")
+    add_run(learned)
+    add_json(learned)
+
+
+def bench(options: argparse.Namespace) -> None:
+    """Measure a part, and print what was found."""
+    {"world": _bench_world, "listener": _bench_listener, "engine": _bench_engine, "train": _bench_train}[options.part](
+        options
+    )
+
+
+def _bench_world(options: argparse.Namespace) -> None:
+    from envs.benchmark import bench_world  # noqa: PLC0415 - heavy
+
+    _show(bench_world(), options)
+
+
+def _bench_engine(options: argparse.Namespace) -> None:
+    quiet_libraries()
+    from policies.engine.benchmark import bench_engine  # noqa: PLC0415 - heavy
+
+    numbers = bench_engine()
+    if options.json:
+        print(json.dumps({name: float(f"{value:.4g}") for name, value in numbers.items()}, indent=2))
+    else:
+        print("\n".join(f"{name:24s} {value:12,.4g}" for name, value in numbers.items()))
+
+
+def _bench_train(options: argparse.Namespace) -> None:
+    config = run_config(options)
+    quiet_libraries()
+    from trainers.learning_bench import bench_train  # noqa: PLC0415 - heavy
+
+    with redirect_stdout(sys.stderr):  # the phases say where they are
+        numbers = bench_train(config, clip_folder(options), options.seeds)
+    if options.json:
+        print(json.dumps(numbers.to_json(), indent=2, allow_nan=False))
+        return
+    print("\n".join(f"{name:24s} {value:12,.4g}" for name, value in numbers.rollouts.items()))
+    for one in numbers.seeds:
+        for suite, learned in one.suites.items():
+            print(f"\nseed {one.seed}, {suite}: {', '.join(f'{k} {v}' for k, v in learned.reached().items())}")
+            print(f"supervised\n{metric_table(learned.supervised)}\nppo\n{metric_table(learned.ppo)}")
+
+
+def _bench_listener(options: argparse.Namespace) -> None:
+    config = run_config(options)
+    quiet_libraries()
+    from trainers.listener_bench import bench_listener  # noqa: PLC0415 - heavy
+
+    clips = clip_folder(options)
+    assert clips is not None  # the option is required
+    with redirect_stdout(sys.stderr):  # the phases say where they are
+        numbers = bench_listener(config, clips, not options.no_classifier)
+    if options.json:
+        print(json.dumps(numbers.to_json(), indent=2, allow_nan=False))
+        return
+    print(f"{numbers.parameters:,} parameters, trained in {numbers.train_s:.0f} s ({numbers.train_cpu_s:.0f} s of CPU)")
+    print(metric_table(numbers.listener))
+    if numbers.classifier is not None and numbers.difference is not None:
+        print(f"\nclassifier, trained in {numbers.classifier_train_s:.0f} s\n{metric_table(numbers.classifier)}")
+        print(f"\nlistener minus classifier, paired over the streams\n{metric_table(numbers.difference)}")
+
+
+def _show(numbers: "dict[str, float | str | None]", options: argparse.Namespace) -> None:
+    if options.json:
+        print(json.dumps({k: round(v, 1) if isinstance(v, float) else v for k, v in numbers.items()}, indent=2))
+    else:
+        shown = {k: f"{v:14,.1f}" if isinstance(v, float) else f"  {v or 'none'}" for k, v in numbers.items()}
+        print("\n".join(f"{name:24s} {value}" for name, value in shown.items()))
+
+
+def _seeds(text: str) -> int:
+    if not text.isdecimal() or int(text) > _MOST_SEEDS:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 to {_MOST_SEEDS}, got {text!r}")
+    return int(text)

@@ -1,0 +1,111 @@
+"""Options that several commands share, how their words are read, and what becomes of them."""
+
+import argparse
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from envs.layouts import LAYOUTS
+from envs.records import ALLOW_BROKEN
+
+if TYPE_CHECKING:
+    from trainers.clips import ClipFolder
+    from trainers.config import QuickstartConfig
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+PLAIN_CLIPS = ("manifest", ALLOW_BROKEN)  # how a folder is read where nothing else was said
+
+
+def add_run(command: argparse.ArgumentParser) -> None:
+    """Add what a run is begun with: seed, configuration and overrides."""
+    command.add_argument("--seed", type=read_seed, metavar="N", help="of everything that is drawn")
+    command.add_argument("--config", type=Path, default=CONFIGS / "quickstart.yaml", help="a YAML file")
+    command.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="such as supervised.streams.steps=300")
+
+
+def add_json(command: argparse.ArgumentParser) -> None:
+    """Add `--json`."""
+    command.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def add_clips(command: argparse.ArgumentParser, purpose: str, required: bool = False) -> None:
+    """Add a folder of recordings, and how it is read."""
+    layout, share = PLAIN_CLIPS
+    command.add_argument("--clips", type=Path, required=required, help=purpose)
+    command.add_argument(
+        "--layout",
+        choices=[layout, *LAYOUTS],
+        default=layout,
+        metavar="NAME",
+        help="how the folder is laid out: %(choices)s; default: %(default)s, which is a manifest.csv",
+    )
+    command.add_argument(
+        "--allow-broken",
+        type=read_share,
+        default=share,
+        metavar="SHARE",
+        help="of the recordings that may be left out because they are broken; default: %(default)s",
+    )
+
+
+def read_seed(text: str) -> int:
+    """Read a seed.
+
+    Raises:
+        ArgumentTypeError: when it is anything else.
+    """
+    if not text.isdecimal() or int(text) >= 2**32:  # what numpy and transformers take
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 to {2**32 - 1}, got {text!r}")
+    return int(text)
+
+
+def read_share(text: str) -> float:
+    """Read a share of a whole.
+
+    Raises:
+        ArgumentTypeError: when it is anything else.
+    """
+    share = read_number(text)
+    if not 0 <= share <= 1:  # not for NaN, either
+        raise argparse.ArgumentTypeError(f"expected a share from 0 to 1, got {text!r}")
+    return share
+
+
+def read_count(text: str) -> int:
+    """Read a count of at least one.
+
+    Raises:
+        ArgumentTypeError: when it is anything else.
+    """
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, got {text!r}")
+    return int(text)
+
+
+def read_number(text: str) -> float:
+    """Read a number; what is none is NaN, which no range has."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def clip_folder(options: argparse.Namespace) -> "ClipFolder | None":
+    """Return the recordings of `add_clips`, where some were named."""
+    from trainers.clips import ClipFolder  # noqa: PLC0415 - heavy
+
+    return ClipFolder(options.clips, options.layout, options.allow_broken) if options.clips else None
+
+
+def run_config(options: argparse.Namespace) -> "QuickstartConfig":
+    """Return the configuration of `add_run`.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    from trainers.config import QuickstartConfig  # noqa: PLC0415 - heavy
+    from trainers.config_loading import load_config  # noqa: PLC0415 - heavy
+
+    overrides = list(options.overrides) + ([] if options.seed is None else [f"seed={options.seed}"])
+    config = load_config(QuickstartConfig, options.config, overrides)
+    return config
