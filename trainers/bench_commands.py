@@ -2,8 +2,10 @@
 
 import argparse
 import json
+import shlex
 import sys
 from contextlib import redirect_stdout
+from pathlib import Path
 
 from trainers.metric_table import metric_table
 from trainers.options import add_clips, add_json, add_run, clip_folder, run_config
@@ -30,6 +32,14 @@ def add_bench(command: argparse.ArgumentParser) -> None:
     learned.add_argument(
         "--seeds", type=_seeds, default=0, metavar="N", help="train and judge N policies, a quickstart each; default: 0"
     )
+    learned.add_argument(
+        "--vary",
+        type=_variants,
+        default=[""],
+        metavar="KEY=VALUE,...",
+        help="with --seeds, train and judge N policies under each of these values",
+    )
+    learned.add_argument("--append", type=Path, metavar="FILE", help="with --seeds, write a table to a Markdown file")
     add_clips(learned, "a folder of recordings")
     add_run(learned)
     add_json(learned)
@@ -60,19 +70,22 @@ def _bench_engine(options: argparse.Namespace) -> None:
 
 
 def _bench_train(options: argparse.Namespace) -> None:
-    config = run_config(options)
+    configs = {varied: run_config(options, *([varied] if varied else [])) for varied in options.vary}
     quiet_libraries()
     from trainers.learning_bench import bench_train  # noqa: PLC0415 - heavy
+    from trainers.learning_table import LearningLog  # noqa: PLC0415 - heavy
 
+    log = None if options.append is None else LearningLog(options.append, shlex.join(["soundflow", *sys.argv[1:]]))
     with redirect_stdout(sys.stderr):  # the phases say where they are
-        numbers = bench_train(config, clip_folder(options), options.seeds)
+        numbers = bench_train(configs, clip_folder(options), options.seeds, None if log is None else log.append)
     if options.json:
         print(json.dumps(numbers.to_json(), indent=2, allow_nan=False))
         return
     print("\n".join(f"{name:24s} {value:12,.4g}" for name, value in numbers.rollouts.items()))
     for one in numbers.seeds:
         for suite, learned in one.suites.items():
-            print(f"\nseed {one.seed}, {suite}: {', '.join(f'{k} {v}' for k, v in learned.reached().items())}")
+            goals = ", ".join(f"{name} {reached}" for name, reached in learned.reached().items())
+            print(f"\n{one.varied or 'nothing'} varied, seed {one.seed}, {suite}: {goals}")
             print(f"supervised\n{metric_table(learned.supervised)}\nppo\n{metric_table(learned.ppo)}")
 
 
@@ -101,6 +114,15 @@ def _show(numbers: "dict[str, float | str | None]", options: argparse.Namespace)
     else:
         shown = {k: f"{v:14,.1f}" if isinstance(v, float) else f"  {v or 'none'}" for k, v in numbers.items()}
         print("\n".join(f"{name:24s} {value}" for name, value in shown.items()))
+
+
+def _variants(text: str) -> list[str]:
+    key, equals, values = text.partition("=")
+    if not key or not equals or not all(values.split(",")):
+        raise argparse.ArgumentTypeError(
+            f"expected KEY=VALUE,VALUE, such as ppo.objective=split,raw_token, got {text!r}"
+        )
+    return [f"{key}={value}" for value in values.split(",")]
 
 
 def _seeds(text: str) -> int:

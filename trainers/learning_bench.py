@@ -1,6 +1,6 @@
 """`soundflow bench train`: how fast rollouts are collected, and what reinforcement adds, over several seeds."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -116,9 +116,13 @@ class Learned:
 
 @dataclass
 class SeedNumbers:
-    """One seed: seconds of the phases, the share of PPO that rollouts took, and what was learned by suite."""
+    """One seed: seconds of the phases, the share of PPO that rollouts took, and what was learned by suite.
+
+    `varied` is the override that the run was given beside those of all runs, such as `ppo.objective=raw_token`.
+    """
 
     seed: int
+    varied: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
     rollout_share: float = 0.0
     suites: dict[str, Learned] = field(default_factory=dict)
@@ -126,18 +130,24 @@ class SeedNumbers:
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON types."""
         suites = {name: learned.to_json() for name, learned in self.suites.items()}
-        return {"seed": self.seed, "seconds": self.seconds, "rollout_share": round(self.rollout_share, 3), **suites}
+        share = round(self.rollout_share, 3)
+        return {"varied": self.varied, "seed": self.seed, "seconds": self.seconds, "rollout_share": share, **suites}
 
 
-def bench_learning(config: QuickstartConfig, clips: ClipFolder | None) -> SeedNumbers:
+def bench_learning(config: QuickstartConfig, clips: ClipFolder | None, varied: str = "") -> SeedNumbers:
     """Train, reinforce and judge one seed as `soundflow quickstart` does, on streams of all abilities too.
+
+    Args:
+        config: Of the run, with what was varied.
+        clips: Recordings, to train on and to judge by.
+        varied: What was, for who reads the numbers.
 
     Raises:
         ConfigError: when the reward fails.
         ManifestError: when the clips cannot be used.
     """
     torch.manual_seed(config.seed)
-    numbers = SeedNumbers(config.seed)
+    numbers = SeedNumbers(config.seed, varied)
     with TemporaryDirectory() as folder:
         run = prepare(config, Path(folder), clips)
         compose_suites(run)
@@ -169,8 +179,29 @@ class TrainNumbers:
         return {**rounded, "seeds": [numbers.to_json() for numbers in self.seeds]}
 
 
-def bench_train(config: QuickstartConfig, clips: ClipFolder | None, num_seeds: int) -> TrainNumbers:
-    """Measure rollouts, and reinforcement over seeds `config.seed`, `config.seed + 1`, ..."""
-    rollouts = bench_rollouts()
-    wanted = range(config.seed, config.seed + num_seeds)
-    return TrainNumbers(rollouts, [bench_learning(replace(config, seed=seed), clips) for seed in wanted])
+def bench_train(
+    configs: Mapping[str, QuickstartConfig],
+    clips: ClipFolder | None,
+    num_seeds: int,
+    report: Callable[[SeedNumbers], None] | None = None,
+) -> TrainNumbers:
+    """Measure rollouts, and reinforcement under each configuration, over its seed, the next one, ...
+
+    Args:
+        configs: By what was varied.
+        clips: Recordings, to train on and to judge by.
+        num_seeds: Seeds of each configuration.
+        report: Called with the numbers of a seed as soon as they are there.
+
+    Raises:
+        ConfigError: when a reward fails.
+        ManifestError: when the clips cannot be used.
+    """
+    numbers = TrainNumbers(bench_rollouts(), [])
+    for varied, config in configs.items():
+        for seed in range(config.seed, config.seed + num_seeds):
+            one = bench_learning(replace(config, seed=seed), clips, varied)
+            numbers.seeds.append(one)
+            if report is not None:
+                report(one)
+    return numbers

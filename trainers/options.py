@@ -97,8 +97,8 @@ def clip_folder(options: argparse.Namespace) -> "ClipFolder | None":
     return ClipFolder(options.clips, options.layout, options.allow_broken) if options.clips else None
 
 
-def run_config(options: argparse.Namespace) -> "QuickstartConfig":
-    """Return the configuration of `add_run`.
+def run_config(options: argparse.Namespace, *more: str) -> "QuickstartConfig":
+    """Return the configuration of `add_run`, with `more` overrides after those of the command line.
 
     Raises:
         ConfigError: as `load_config`.
@@ -107,5 +107,5 @@ def run_config(options: argparse.Namespace) -> "QuickstartConfig":
     from trainers.config_loading import load_config  # noqa: PLC0415 - heavy
 
     overrides = list(options.overrides) + ([] if options.seed is None else [f"seed={options.seed}"])
-    config = load_config(QuickstartConfig, options.config, overrides)
+    config = load_config(QuickstartConfig, options.config, [*overrides, *more])
     return config
