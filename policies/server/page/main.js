@@ -1,127 +1,145 @@
 // Hears the microphone or a file, sends it, and shows what the agent decides.
 import { RATE, connect, encode } from "./protocol.js";
-import { curve, spectrogram } from "./plots.js";
+import { Plots } from "./plots.js";
 
 const $ = (id) => document.getElementById(id);
-const points = [];
+const threshold = () => Number($("threshold").value);
+const settings = () => ({ session: { soundflow: { threshold: threshold() } } });
+const ms = (value) => `${value.toFixed(1)} ms`;
+const plots = new Plots($("spectrogram"), $("decisions"), threshold);
 let stop = () => {};
+let connection = null;
+let listening = "listening";
 
-function say(state) {
+function say(state, kind = "") {
   $("state").textContent = state;
+  $("state").className = kind;
 }
 
-function threshold() {
-  return Number($("threshold").value);
-}
-
-function settings() {
-  return { session: { soundflow: { threshold: threshold() } } };
-}
-
-function ms(value) {
-  return value === null ? "–" : `${value.toFixed(1)} ms`;
+function decided(event) {
+  const { chunk_index: index, probability, decision_latency_ms: latency, first_token_latency_ms: first } = event;
+  plots.add({ index, probability, speaks: event.type === "response.speak" });
+  if (probability !== null) $("p").textContent = probability.toFixed(2);
+  if (latency !== null) $("latency").textContent = ms(latency);
+  if (first !== null) $("first").textContent = ms(first);
 }
 
 function handle(event) {
   if (event.type === "response.listen" || event.type === "response.speak") {
-    points.push({ probability: event.probability, speaks: event.type === "response.speak" });
-    points.splice(0, points.length - 1000);
-    curve($("probability"), points, threshold());
-    if (event.probability !== null) $("p").textContent = event.probability.toFixed(2);
-    if (event.decision_latency_ms !== null) $("latency").textContent = ms(event.decision_latency_ms);
-    if (event.first_token_latency_ms !== null) $("first").textContent = ms(event.first_token_latency_ms);
+    decided(event);
   } else if (event.type === "response.output_item.added") {
-    $("replies").prepend(document.createElement("li"));
+    const [reply, time] = [document.createElement("li"), document.createElement("time")];
+    time.textContent = `${(0.4 * (plots.chunks.at(-1).index + 1)).toFixed(1)} s`;
+    reply.append(time, document.createElement("span"));
+    $("replies").prepend(reply);
+    say("speaking", "speaks");
   } else if (event.type === "response.output_text.delta") {
-    $("replies").firstChild.textContent += event.delta;
+    $("replies").firstChild.lastChild.textContent += event.delta;
+  } else if (event.type === "response.done") {
+    say(listening, "live");
   } else if (event.type === "error") {
-    say(`${event.error.code}: ${event.error.message}`);
+    say(event.error.message, "error");
   }
 }
 
-async function start(open) {
-  stop();
-  const audio = new AudioContext({ sampleRate: RATE });
-  const tracks = [];
-  let connection = null;
-  let timer = 0;
-  stop = () => {
-    cancelAnimationFrame(timer);
-    connection?.close();
-    tracks.forEach((track) => track.stop());
-    audio.close();
+// Listen to what `open` returns, a source of an `AudioContext`, until somebody stops it or the session ends.
+async function start(name, open) {
+  stop("");
+  const ending = new AbortController();
+  const { signal } = ending;
+  const keep = (close) => (signal.aborted ? close() : signal.addEventListener("abort", close));
+  const end = (why, kind) => {
+    if (signal.aborted) return;
+    ending.abort();
+    connection = null;
     $("stop").disabled = true;
-    stop = () => {};
+    say(why, kind);
   };
+  stop = end;
+  $("stop").disabled = false;
+  say("connecting");
   try {
+    const audio = new AudioContext({ sampleRate: RATE });
+    keep(() => audio.close());
     await audio.audioWorklet.addModule("/page/capture.js");
-    const source = await open(audio, tracks);
-    const analyser = new AnalyserNode(audio, { fftSize: 1024, smoothingTimeConstant: 0 });
-    const capture = new AudioWorkletNode(audio, "capture");
-    source.connect(analyser).connect(capture);
-    const mine = connect($("key").value, (event) => {
-      if (event.type === "session.created") {
-        mine.send("session.update", settings());
-        say("listening");
-      }
-      handle(event);
-    }, (code) => {
-      if (connection === mine) {
-        stop();
-        say(`closed (${code})`);
-      }
-    });
+    const source = await open(audio, keep);
+    if (signal.aborted) return;
+    const mine = await connect($("key").value, signal, handle, (why) => end(why, "error"));
+    if (signal.aborted) return;
     connection = mine;
-    capture.port.onmessage = ({ data }) => connection.send("input_audio_buffer.append", { audio: encode(data) });
-    $("threshold").onchange = () => connection.send("session.update", settings());
-    const draw = spectrogram($("spectrogram"), analyser);
-    const frame = () => {
-      draw();
-      timer = requestAnimationFrame(frame);
-    };
-    frame();
-    $("stop").disabled = false;
-    await audio.resume();
+    connection.send("session.update", settings());
+    show(audio, source, signal);
+    listening = `listening to ${name}`;
+    const told = () => say(audio.state === "running" ? listening : "click anywhere to begin", "live");
+    audio.onstatechange = () => signal.aborted || told();
+    document.addEventListener("click", () => audio.resume(), { signal }); // browsers want a hand first
+    source.onended = () => signal.aborted || say((listening = `${name} is over; listening to silence`), "live");
+    source.start?.();
+    told();
   } catch (error) {
-    stop();
-    say(error.message);
+    end(`${name}: ${error.message}`, "error");
   }
+}
+
+// Send and draw what a source gives.
+function show(audio, source, signal) {
+  const analyser = new AnalyserNode(audio, { fftSize: 1024, smoothingTimeConstant: 0 });
+  const capture = new AudioWorkletNode(audio, "capture", { channelCount: 1, channelCountMode: "explicit" });
+  source.connect(analyser).connect(capture);
+  let begun = null;
+  plots.clear();
+  capture.port.onmessage = ({ data }) => {
+    begun ??= audio.currentTime - data.length / RATE;
+    if (!signal.aborted) connection.send("input_audio_buffer.append", { audio: encode(data) });
+  };
+  const frame = () => {
+    if (signal.aborted) return;
+    if (begun !== null) plots.draw(analyser, audio.currentTime - begun);
+    requestAnimationFrame(frame);
+  };
+  frame();
 }
 
 function fromFile(file) {
-  return start(async (audio) => {
+  return start(file.name, async (audio) => {
     const buffer = await audio.decodeAudioData(await file.arrayBuffer());
     const source = new AudioBufferSourceNode(audio, { buffer });
     source.connect(audio.destination);
-    source.start(); // silence follows its end, and the agent goes on listening
-    return source;
+    return source; // silence follows its end, and the agent goes on listening
   });
 }
 
-$("microphone").onclick = () =>
-  start(async (audio, tracks) => {
-    const stream = await navigator.mediaDevices.getUserMedia({
-      audio: { echoCancellation: false, noiseSuppression: false, autoGainControl: false },
-    });
-    tracks.push(...stream.getTracks());
+function fromMicrophone() {
+  return start("the microphone", async (audio, keep) => {
+    const processing = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
+    const stream = await navigator.mediaDevices.getUserMedia({ audio: processing });
+    keep(() => stream.getTracks().forEach((track) => track.stop()));
     return new MediaStreamAudioSourceNode(audio, { mediaStream: stream });
   });
-$("file").onchange = ({ target }) => target.files[0] && fromFile(target.files[0]);
-$("stop").onclick = () => {
-  stop();
-  say("stopped");
+}
+
+$("microphone").onclick = fromMicrophone;
+$("file").onchange = ({ target }) => {
+  if (target.files[0]) fromFile(target.files[0]);
+  target.value = ""; // so that the same file can be chosen again
 };
+$("stop").onclick = () => stop("stopped");
 $("threshold").oninput = () => {
   $("threshold-value").textContent = threshold().toFixed(2);
-  curve($("probability"), points, threshold());
+  plots.drawDecisions();
 };
-document.body.ondragover = (event) => {
+$("threshold").onchange = () => connection?.send("session.update", settings());
+window.ondragover = (event) => {
   event.preventDefault();
   document.body.classList.add("over");
 };
-document.body.ondragleave = () => document.body.classList.remove("over");
-document.body.ondrop = (event) => {
+window.ondragleave = ({ relatedTarget }) => relatedTarget ?? document.body.classList.remove("over");
+window.ondrop = (event) => {
   event.preventDefault();
   document.body.classList.remove("over");
   if (event.dataTransfer.files[0]) fromFile(event.dataTransfer.files[0]);
 };
+if (!isSecureContext) {
+  say("browsers give sound only to pages from localhost or by https; open one of those", "error");
+  $("microphone").disabled = $("file").disabled = true;
+}

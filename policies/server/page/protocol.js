@@ -7,13 +7,24 @@ export function encode(samples) {
   return btoa(String.fromCharCode(...new Uint8Array(bytes.buffer)));
 }
 
-export function connect(key, onEvent, onClose) {
+// Resolves when the session is there; `onEnd` is told why it has ended, unless `signal` has ended it.
+export function connect(key, signal, onEvent, onEnd) {
   const protocols = ["realtime", ...(key ? [`openai-insecure-api-key.${key}`] : [])];
   const socket = new WebSocket(`${location.origin.replace(/^http/, "ws")}/v1/realtime`, protocols);
-  socket.onmessage = (message) => onEvent(JSON.parse(message.data));
-  socket.onclose = (close) => onClose(close.code);
-  return {
-    send: (type, fields = {}) => socket.readyState === 1 && socket.send(JSON.stringify({ type, ...fields })),
-    close: () => socket.close(),
-  };
+  const send = (type, fields) => socket.readyState === WebSocket.OPEN && socket.send(JSON.stringify({ type, ...fields }));
+  signal.addEventListener("abort", () => socket.close());
+  return new Promise((resolve) => {
+    let reason = "not let in: does the server run, and is the key right?";
+    socket.onmessage = ({ data }) => {
+      const event = JSON.parse(data);
+      if (event.type === "session.created") {
+        reason = "the connection was lost";
+        resolve({ send });
+      } else if (event.type === "error") {
+        reason = event.error.message;
+      }
+      onEvent(event);
+    };
+    socket.onclose = ({ code }) => onEnd(code === 1012 ? "the server stops: connect again" : reason);
+  });
 }
