@@ -125,6 +125,15 @@ def test_a_file_is_heard_from_its_first_sample_and_answered(tab: Tab, address: s
     assert not tab.complaints()
 
 
+def test_two_quick_clicks_are_one_session(tab: Tab, address: str) -> None:
+    tab.open(f"{address}/")
+    tab.click("h1")  # a hand
+    tab.run("document.querySelector('#microphone').click(), document.querySelector('#microphone').click()")
+    tab.until("a decision", lambda: decisions(tab))
+    opened = [event["method"] for event in tab.told if event["method"].startswith("Network.webSocketC")]
+    assert opened.count("Network.webSocketCreated") - opened.count("Network.webSocketClosed") == 1
+
+
 def test_a_browser_that_wants_a_hand_first_gets_one(tab: Tab, address: str, sound: Path) -> None:
     tab.open(f"{address}/")
     tab.choose("#file", sound)  # as no hand does
