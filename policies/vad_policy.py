@@ -1,25 +1,15 @@
 """The turn-taking baseline: a voice activity detector that answers whenever somebody has finished speaking."""
 
 import math
-import warnings
-from functools import cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from envs.clock import CHUNK_SAMPLES, SAMPLE_RATE
-from envs.errors import PolicyError
 from envs.reference_reply import CANNED_REPLY
 from envs.tokenizer import TextTokenizer
 from policies.canned_reply import CannedReplyPolicy
-
-if TYPE_CHECKING:
-    import torch
-
-FRAME = 512  # samples that the detector takes at once at 16 kHz: 32 ms
-CONTEXT = 64  # samples before a frame that it sees as well
-STATE = (2, 128)  # its recurrent state a stream
+from policies.silero import FRAME, SileroVAD
 
 
 class SileroVADPolicy(CannedReplyPolicy):
@@ -56,9 +46,7 @@ class SileroVADPolicy(CannedReplyPolicy):
         super().__init__(num_slots, tokenizer, tokens_per_chunk, seed, text)
         self.threshold = threshold
         self.least_voiced, self.least_quiet = (math.ceil(s * SAMPLE_RATE / FRAME) for s in (speech_s, turn_end_s))
-        self.detector = _load_detector()
-        self.state = np.zeros((num_slots, *STATE), np.float32)
-        self.context = np.zeros((num_slots, CONTEXT), np.float32)
+        self.detector = SileroVAD(num_slots)
         self.pending = np.zeros((num_slots, FRAME), np.float32)  # samples that have not filled a frame yet
         self.num_pending = np.zeros(num_slots, np.int64)
         self.voiced = np.zeros(num_slots, np.int64)  # frames of speech in the present turn
@@ -67,7 +55,8 @@ class SileroVADPolicy(CannedReplyPolicy):
     def reset(self, mask: NDArray[np.bool_]) -> None:
         """Forget what was heard."""
         super().reset(mask)
-        for array in (self.state, self.context, self.pending, self.num_pending, self.voiced, self.quiet):
+        self.detector.reset(mask)
+        for array in (self.pending, self.num_pending, self.voiced, self.quiet):
             array[mask] = 0
 
     def wants_to_speak(self, audio: NDArray[np.float32]) -> NDArray[np.bool_]:
@@ -91,47 +80,8 @@ class SileroVADPolicy(CannedReplyPolicy):
 
     def _hear(self, frames: NDArray[np.float32], slots: NDArray[np.intp]) -> NDArray[np.bool_]:
         """Take one frame of some slots, float32 [S, 512]; return whose turn has ended by it: bool [S]."""
-        speech = self._probabilities(frames, slots) >= self.threshold
+        speech = self.detector.probabilities(frames, slots) >= self.threshold
         voiced, quiet = self.voiced[slots] + speech, np.where(speech, 0, self.quiet[slots] + 1)
         over = quiet >= self.least_quiet
         self.voiced[slots], self.quiet[slots] = np.where(over, 0, voiced), quiet
         return over & (voiced >= self.least_voiced)
-
-    def _probabilities(self, frames: NDArray[np.float32], slots: NDArray[np.intp]) -> NDArray[np.float32]:
-        """Return P(speech) of one frame of some slots, and move their recurrent states on: float32 [S]."""
-        import torch  # noqa: PLC0415 - heavy
-
-        heard = np.concatenate([self.context[slots], frames], axis=1)
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # a frame is so little work that several threads only wait for each other
-        try:
-            with torch.inference_mode(), torch.jit.optimized_execution(False):  # else each batch size is compiled anew
-                state = torch.from_numpy(self.state[slots]).transpose(0, 1).contiguous()
-                probabilities, state = self.detector(torch.from_numpy(heard), state)
-        finally:
-            torch.set_num_threads(threads)
-        self.state[slots] = state.transpose(0, 1).numpy()
-        self.context[slots] = frames[:, -CONTEXT:]
-        return np.asarray(probabilities[:, 0].numpy(), np.float32)
-
-
-@cache
-def _load_detector() -> "torch.nn.Module":
-    """Load the detector for 16 kHz: (float32 [S, 64 + 512], state [2, S, 128]) -> (P(speech) [S, 1], state).
-
-    It is what stands inside the module that the package hands out: that one keeps a single state for the whole batch,
-    and forgets all of it when the batch's size changes.
-    """
-    import torch  # noqa: PLC0415 - heavy
-
-    threads = torch.get_num_threads()
-    try:
-        from silero_vad import load_silero_vad  # noqa: PLC0415 - an extra
-    except ImportError as error:
-        raise PolicyError("the baseline 'vad' needs the package silero-vad: uv sync --extra vad") from error
-    finally:
-        torch.set_num_threads(threads)  # importing it sets one thread for everybody
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # the format that it comes in is old
-        detector: torch.nn.Module = load_silero_vad()._model
-    return detector

@@ -21,8 +21,9 @@ from policies.base import Policy
 from policies.baselines import BASELINES, make_baseline
 from policies.classifier_policy import SoundClassifierPolicy
 from policies.debounce import Debounce, Trigger
+from policies.silero import load_detector
 from policies.sound_classifier import SoundClassifier, stream_statistics
-from policies.vad_policy import SileroVADPolicy, _load_detector
+from policies.vad_policy import SileroVADPolicy
 from tests.policies.conftest import noise
 from trainers.evaluation import play
 
@@ -114,9 +115,9 @@ def test_vad_reset_forgets_a_turn(turns: np.ndarray) -> None:
 
 
 def test_vad_says_which_extra_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    _load_detector.cache_clear()
+    load_detector.cache_clear()
     monkeypatch.setitem(sys.modules, "silero_vad", None)
-    with pytest.raises(PolicyError, match=r"^the baseline 'vad' needs .* uv sync --extra vad$"):
+    with pytest.raises(PolicyError, match=r"needs the package silero-vad: uv sync --extra vad$"):
         SileroVADPolicy(1, IDS, K)
 
 
