@@ -295,10 +295,11 @@ class Engine:
         probabilities = log_probs[:, 1].exp().tolist()
         for session, p, row in zip(sessions, probabilities, log_probs.tolist(), strict=True):
             asked = session.respond_at is not None and session.chunks_heard > session.respond_at
-            respond = asked or session.sampling.decide(p, session.rng)
+            draft, speaking = drafts[session.id], session.reply is not None
+            may = speaking or session.sampling.opens
+            respond = asked or (may and session.sampling.decide(p, session.rng))
             session.respond_at = None if asked else session.respond_at
             session.stream.emit(self.layout.response if respond else self.layout.silent)
-            draft, speaking = drafts[session.id], session.reply is not None
             draft.probability, draft.log_prob = p, row[int(respond)]
             draft.decision = ("speaking" if speaking else "response") if respond else "silent"
             draft.cut = speaking and not respond

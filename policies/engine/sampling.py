@@ -25,6 +25,7 @@ class Sampling:
             which is never exceeded.
         stop: A reply is ended once its last tokens are one of these runs of ids.
         unhurried: A reply is written in one step, as if it took no time; else at K tokens a chunk.
+        opens: The model may open a reply; else none but those that `Engine.steer` asks for.
     """
 
     threshold: float | None = 0.5
@@ -35,6 +36,7 @@ class Sampling:
     max_reply_tokens: int | None = None
     stop: tuple[tuple[int, ...], ...] = ()
     unhurried: bool = False
+    opens: bool = True
 
     def __post_init__(self) -> None:
         wrong = {

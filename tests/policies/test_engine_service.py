@@ -443,6 +443,17 @@ def test_a_session_is_told_to_respond_and_to_stop_and_replays_so(tokenizer: Repl
         engine.steer(7, cut=True)
 
 
+def test_a_session_that_opens_no_reply_goes_on_with_one_that_was_asked_for(tokenizer: ReplyTokenizer) -> None:
+    engine = Engine(tiny_model(tokenizer), full_duplex=True)
+    session = engine.open(replace(ALWAYS, opens=False))
+    engine.steer(session, respond_at=2)
+    decisions = []
+    for chunk in noise(1, 5).reshape(5, -1):
+        engine.push(session, chunk)
+        decisions += [event.decision for event in engine.step()]
+    assert decisions[:4] == ["silent", "silent", "response", "speaking"]
+
+
 def test_a_step_that_takes_one_chunk_decides_as_if_each_had_come_alone(tokenizer: ReplyTokenizer) -> None:
     model = tiny_model(tokenizer)
     whole, alone = Engine(model, chunks_per_step=1), Engine(model)
