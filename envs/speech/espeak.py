@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,12 @@ class Espeak:
 
 @lru_cache(maxsize=4096)
 def say(text: str, voice: Voice = _PLAIN) -> Utterance:
-    """Speak a text.
+    """Speak a text as `synthesise`, and remember it: streams say the same words again and again."""
+    return synthesise(text, voice)
+
+
+def synthesise(text: str, voice: Voice = _PLAIN) -> Utterance:
+    """Speak a text. Several threads may, one after another.
 
     Args:
         text: What is said, in the voice's language.
@@ -103,10 +109,18 @@ class _Worker:
 
     def __init__(self) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-B", str(_WORKER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, "-B", str(_WORKER)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            process_group=0,  # Ctrl-C is for this process, which may have a reply to finish
         )
+        self._turn = Lock()
 
     def ask(self, request: dict[str, object]) -> tuple[int, dict[str, Any], bytes]:
+        with self._turn:
+            return self._ask(request)
+
+    def _ask(self, request: dict[str, object]) -> tuple[int, dict[str, Any], bytes]:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         try:
