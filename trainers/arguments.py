@@ -209,6 +209,13 @@ def _serve(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--allow-origin", action="append", default=[], metavar="URL", help="of pages of other servers; may stand twice"
     )
+    command.add_argument("--speak", action="store_true", help="speak replies; the extra `speech`")
+    command.add_argument(
+        "--vad",
+        choices=("energy", "silero"),
+        help="speech is what is loud, or a voice (the extra `vad`); default: silero with --speak, else energy",
+    )
+    command.add_argument("--full-duplex", action="store_true", help="listen in the middle of replies, and cut them")
 
 
 def _watch(command: argparse.ArgumentParser) -> None:

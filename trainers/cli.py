@@ -188,7 +188,17 @@ def _serve(options: argparse.Namespace) -> None:
         if (error.name or "").split(".")[0] not in ("starlette", "uvicorn", "websockets"):
             raise
         raise ServerError(f"serve needs the package {error.name}: uv sync --extra serve") from error
-    serve(options.policy, options.host, options.port, options.slots, options.api_key_env, options.allow_origin)
+    serve(
+        options.policy,
+        options.host,
+        options.port,
+        options.slots,
+        options.api_key_env,
+        options.allow_origin,
+        speak=options.speak,
+        vad=options.vad or ("silero" if options.speak else "energy"),
+        full_duplex=options.full_duplex,
+    )
 
 
 def _watch(options: argparse.Namespace) -> None:

@@ -21,6 +21,7 @@ from policies.server.limits import Close, Limits
 from policies.server.messages import ProtocolError, dump_event
 from policies.server.realtime import new_id
 from policies.server.telemetry import Telemetry, log
+from policies.server.workers import Skills
 from policies.tokenizer import ReplyTokenizer
 
 PAGE = Path(__file__).parent / "page"
@@ -34,6 +35,7 @@ class Service:
     Attributes:
         access: Who may connect.
         abort: Closes the connection of a client that does not read.
+        skills: What it can beside what its policy can.
         draining: Nobody is let in any more.
     """
 
@@ -43,6 +45,7 @@ class Service:
     limits: Limits
     access: Access
     abort: Abort
+    skills: Skills
     telemetry: Telemetry = field(default_factory=Telemetry)
     connections: set[Connection] = field(default_factory=set)
     draining: bool = False
@@ -61,7 +64,14 @@ class Service:
         await websocket.accept(SUBPROTOCOL if SUBPROTOCOL in offered else None)
         try:
             connection = Connection(
-                websocket, self.thread, self.tokenizer, self.model, self.limits, self.telemetry, self.abort
+                websocket,
+                self.thread,
+                self.tokenizer,
+                self.model,
+                self.limits,
+                self.telemetry,
+                self.abort,
+                self.skills,
             )
         except CapacityError as error:
             await self._turn_away(websocket, str(error))
@@ -137,6 +147,7 @@ def make_app(service: Service) -> Starlette:
         service.thread.start()
         yield
         await asyncio.to_thread(service.thread.stop)
+        await asyncio.to_thread(service.skills.close)
 
     routes = [
         WebSocketRoute("/v1/realtime", service.realtime),

@@ -3,6 +3,9 @@
 import asyncio
 import time
 from collections.abc import Callable
+from concurrent.futures import Executor
+from functools import partial
+from typing import Any, TypeVar
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
@@ -14,8 +17,10 @@ from policies.server.limits import Close, Limits
 from policies.server.messages import Event, ProtocolError, dump_event, event_id_of, parse_event
 from policies.server.realtime import RealtimeSession, new_id
 from policies.server.telemetry import LOGGER, Telemetry, log
+from policies.server.workers import Helpers, Skills
 from policies.tokenizer import ReplyTokenizer
 
+T = TypeVar("T")
 Abort = Callable[[WebSocket, int, float], None]  # closes one whose client does not read, within so many seconds
 _CROWDED = 64  # unsent events from which on nothing more is read
 
@@ -31,6 +36,7 @@ class Connection:
         limits: Of the connection.
         telemetry: Counts.
         abort: Closes the connection of a client that does not read.
+        skills: Of the server.
 
     Raises:
         CapacityError: when the engine is full.
@@ -45,6 +51,7 @@ class Connection:
         limits: Limits,
         telemetry: Telemetry,
         abort: Abort,
+        skills: Skills,
     ) -> None:
         self._websocket, self._limits, self._telemetry, self._abort = websocket, limits, telemetry, abort
         self._loop = asyncio.get_running_loop()
@@ -55,8 +62,18 @@ class Connection:
         self._patience: asyncio.TimerHandle | None = None
         self._begun, self._allowance = time.monotonic(), AudioAllowance(limits)
         expires_at = int(time.time() + limits.lifetime_s)
+        helpers = Helpers(partial(self._aside, skills.speaking), partial(self._aside, skills.hearing), self._later)
         self.session = RealtimeSession(
-            thread, tokenizer, model, limits, self._send, self._listen, self._allowance, expires_at
+            thread,
+            tokenizer,
+            model,
+            limits,
+            self._send,
+            self._listen,
+            self._allowance,
+            expires_at,
+            skills,
+            helpers,
         )
 
     async def serve(self) -> None:
@@ -93,8 +110,38 @@ class Connection:
         """End now."""
         self._end(close)
 
-    def _finished(self, task: asyncio.Task[None]) -> None:
-        """End when reading or writing has failed, which is a fault of ours."""
+    def _aside(self, executor: Executor, work: Callable[[], T], then: Callable[[T], None]) -> None:
+        """Have work done in another thread, and go on with its result."""
+
+        def go_on(done: asyncio.Future[T]) -> None:
+            if not self._over.done() and not done.cancelled() and done.exception() is None:
+                self._carry_on(lambda: then(done.result()))
+
+        future = self._loop.run_in_executor(executor, work)
+        future.add_done_callback(self._finished)
+        future.add_done_callback(go_on)
+
+    def _later(self, seconds: float, call: Callable[[], None]) -> None:
+        self._loop.call_later(seconds, self._carry_on, call)
+
+    def _carry_on(self, call: Callable[[], None]) -> None:
+        """Let the session do something of its own accord, unless it has ended."""
+        if self._over.done():
+            return
+        try:
+            call()
+        except ProtocolError as error:
+            self._error(error, None)
+        self._after()
+
+    def _after(self) -> None:
+        """See what is left to do when something has happened."""
+        self._wait_for_sound()
+        if self._draining and self.session.response is None:
+            self._end(Close.RESTART)
+
+    def _finished(self, task: asyncio.Future[Any]) -> None:
+        """End when reading, writing or work elsewhere has failed, which is a fault of ours."""
         if not task.cancelled() and (error := task.exception()) is not None:
             LOGGER.error("connection failed", exc_info=error, extra={"fields": {"session": self.session.id}})
             self._refuse(Close.ENGINE_FAILED, "server_error", "the server failed")
@@ -177,16 +224,14 @@ class Connection:
             log("engine ended a session", session=self.session.id, error=type(error.__cause__ or error).__name__)
             self._refuse(Close.ENGINE_FAILED, "server_error", "the engine could not go on with this session")
             return
-        self._wait_for_sound()
-        if self._draining and self.session.response is None:
-            self._end(Close.RESTART)
+        self._after()
 
     def _wait_for_sound(self, go_on: bool = True) -> None:
         """In a reply, let silence take the place of sound that does not come."""
         if self._patience is not None:
             self._patience.cancel()
             self._patience = None
-        if go_on and self.session.response is not None:
+        if go_on and self.session.awaits_sound:
             self._patience = self._loop.call_later(self._limits.reply_patience_s, self._go_on_in_silence)
 
     def _go_on_in_silence(self) -> None:

@@ -35,6 +35,7 @@ class Limits:
     unsent: int = 4096  # events that may wait for a slow reader
     linger_s: float = 5.0  # for a slow reader to see why it is closed
     reply_patience_s: float = 0.8  # without sound in a reply: silence takes its place
+    speech_lead_s: float = 0.5  # of a spoken reply that may be sent before they are heard
     drain_s: float = 10.0  # for replies to end when the server stops
     items: int = 256  # of a conversation; the oldest are forgotten
     item_chars: int = 16_384  # of an item, as JSON

@@ -18,10 +18,12 @@ from policies.server.conversation import Conversation
 from policies.server.engine_thread import EngineThread
 from policies.server.limits import Limits
 from policies.server.messages import Event, ProtocolError, field, parse_audio
-from policies.server.resampling import INPUT_RATE, StreamResampler
-from policies.server.response import Response, Status, parse_metadata
+from policies.server.resampling import PROTOCOL_RATE, StreamResampler
+from policies.server.response import Modality, Outlet, Response, Status, parse_metadata, parse_modality
 from policies.server.settings import Settings
-from policies.server.turns import Boundary, TurnDetector
+from policies.server.spoken_response import SpokenResponse
+from policies.server.turns import Boundary, ServerVAD, TurnDetector
+from policies.server.workers import Helpers, Skills, can_speak
 from policies.tokenizer import ReplyTokenizer
 
 
@@ -42,6 +44,8 @@ class RealtimeSession:
         listener: Is called in the engine's thread, and brings its events back to `hear`, and None to `steered`.
         allowance: How much audio may come.
         expires_at: Seconds since 1970.
+        skills: What the server can beside its policy.
+        helpers: Do it.
 
     Raises:
         CapacityError: when the engine is full.
@@ -57,21 +61,26 @@ class RealtimeSession:
         listener: Callable[[StepEvent | None], None],
         allowance: AudioAllowance,
         expires_at: int,
+        skills: Skills,
+        helpers: Helpers,
     ) -> None:
         self.id = new_id("sess")
-        self._thread, self._tokenizer, self._model, self._send = thread, tokenizer, model, send
+        self._thread, self._model, self._send, self._limits = thread, model, send, limits
         self._allowance, self._expires_at = allowance, expires_at
-        self._settings = Settings(Sampling())
+        self._skills, self._helpers = skills, helpers
+        self._settings = Settings(Sampling(), modality=skills.modality)
         self._engine_id = thread.open(self._settings.engine_sampling, listener)
         self.conversation = Conversation(limits, send, new_id)
+        self._outlet = Outlet(self.conversation, tokenizer, send, new_id, self._completed, self._failed)
         self.response: Response | None = None
         self._resampler = StreamResampler()
-        self._detector: TurnDetector | None = None
         self._pending = np.zeros(0, np.float32)  # at 16 kHz, not yet a chunk
         self._buffered = 0  # input samples since the last commit or clear
         self._pushed = 0  # chunks that the engine was given
         self._heard = 0  # chunks that it has stepped
         self._orders = deque[bool]()  # that the engine has not carried out yet: whether each cuts a reply
+        self._speech_item: str | None = None  # of the turn that is being said, where the client was told of it
+        self._detector = self._new_detector()
         self._turn_over = False  # the client waits for a reply, and sends no sound meanwhile
         self._handlers: dict[str, Callable[[Event], None]] = {
             "session.update": self._update,
@@ -81,6 +90,7 @@ class RealtimeSession:
             "conversation.item.create": self.conversation.create,
             "conversation.item.retrieve": self.conversation.retrieve,
             "conversation.item.delete": self.conversation.delete,
+            "conversation.item.truncate": self.conversation.truncate,
             "response.create": self._create_response,
             "response.cancel": self._cancel_response,
         }
@@ -114,7 +124,7 @@ class RealtimeSession:
         """
         if step.error is not None:
             if self.response is not None:
-                self._finish(self.response, "failed", "server_error")
+                self._finish(self.response, "failed", "engine_failed")
             raise step.error
         self._heard = step.chunk + 1
         self._send(_decision(step))
@@ -129,14 +139,30 @@ class RealtimeSession:
     def _reply(self, step: StepEvent) -> None:
         if step.decision == "response":
             self._open()
-        if step.decision != "silent" and self.response is not None:
+        if self.response is not None and step.reply_cut:
+            self._finish(self.response, "cancelled", "turn_detected")
+        elif self.response is not None and step.decision != "silent":
             self.response.write(step.token_ids, step.reply_ended)
-            if step.reply_ended:
-                self._finish(self.response, "completed")
+            if self.response is not None and step.reply_ended:  # it is still heard: no other one begins meanwhile
+                self._steer(self._settings.quiet_sampling, cut=True)
+
+    def _completed(self, response: Response) -> None:
+        if response.modality == "audio":
+            self._steer(self._settings.engine_sampling)
+        self._finish(response, "completed")
+
+    def _failed(self, response: Response, code: str) -> None:
+        self._steer(self._settings.engine_sampling, cut=True)
+        self._finish(response, "failed", code)
+
+    @property
+    def awaits_sound(self) -> bool:
+        """Whether a reply can only go on when there is more to hear."""
+        return self.response is not None and not self.response.written
 
     def go_on_in_silence(self) -> None:
         """Let a reply go on where the client has sent nothing for it."""
-        if self.response is not None and self._pushed == self._heard:
+        if self.awaits_sound and self._pushed == self._heard:
             self._pad(least=1)
 
     def finish_soon(self) -> bool:
@@ -149,13 +175,24 @@ class RealtimeSession:
         return self._settings.to_json(self.id, self._model, self._expires_at)
 
     def _update(self, event: Event) -> None:
-        before, self._settings = self._settings, self._settings.updated(field(event, "session", dict, {}))
-        if self._settings.turn_detection != before.turn_detection:
-            vad = self._settings.turn_detection
-            self._detector = None if vad is None else TurnDetector(vad, self._position)
-        if self.response is None or self.response.begun:  # else it is steered when that begins
-            self._steer(self._settings.engine_sampling)
+        before, new = self._settings, self._settings.updated(field(event, "session", dict, {}))
+        if new.modality != before.modality:
+            _check_speech(new.modality, "session.output_modalities")
+        self._settings = new
+        if (new.turn_detection, new.modality) != (before.turn_detection, before.modality):
+            self._detector = self._new_detector()
+        if self.response is None or (self.response.begun and not self.response.written):
+            self._steer(new.engine_sampling)  # else when it begins, or has been heard
         self._send({"type": "session.updated", "session": self._json()})
+
+    def _new_detector(self) -> TurnDetector | None:
+        """Return what finds turns, or who talks over a reply; that only Silero can: the model replies to any sound."""
+        vad, kind = self._settings.turn_detection, self._skills.vad
+        self._speech_item = None
+        if isinstance(vad, ServerVAD):
+            return TurnDetector(vad, self._position, kind)
+        may_interrupt = kind == "silero" and (vad is not None or self._settings.modality == "audio")
+        return TurnDetector(ServerVAD(), self._position, kind) if may_interrupt else None
 
     @property
     def _position(self) -> int:
@@ -166,21 +203,34 @@ class RealtimeSession:
         samples = parse_audio(event.get("audio"), "audio")
         if not len(samples):
             return
-        self._allowance.take(len(samples) / INPUT_RATE)
+        self._allowance.take(len(samples) / PROTOCOL_RATE)
         self._buffered += len(samples)
         self._turn_over = False
         self._take(self._resampler.push(samples))
 
     def _take(self, samples: Audio) -> None:
-        """Take samples at 16 kHz: find turns in them, and give whole chunks to the engine."""
-        boundaries = [] if self._detector is None else list(self._detector.push(samples))
+        """Take samples at 16 kHz: give whole chunks to the engine, and find turns in them."""
         self._pending = np.concatenate((self._pending, samples))
         whole = len(self._pending) // CHUNK_SAMPLES * CHUNK_SAMPLES
         chunks, self._pending = self._pending[:whole], self._pending[whole:]
         for chunk in chunks.reshape(-1, CHUNK_SAMPLES):
             self._push(chunk)
-        for boundary in boundaries:
-            self._turn(boundary)
+        self._listen(lambda detector: list(detector.push(samples)))
+
+    def _listen(self, work: Callable[[TurnDetector], list[Boundary]]) -> None:
+        """Have the detector work, and carry out what it finds; Silero works in a thread of its own, in order."""
+        detector = self._detector
+        if detector is None:
+            return
+
+        def then(boundaries: list[Boundary]) -> None:
+            for boundary in boundaries if detector is self._detector else ():
+                self._turn(boundary)
+
+        if self._skills.vad == "silero":
+            self._helpers.hear(lambda: work(detector), then)
+        else:
+            then(work(detector))
 
     def _push(self, chunk: Audio) -> None:
         try:
@@ -195,25 +245,27 @@ class RealtimeSession:
         if count < CHUNK_SAMPLES or least:
             chunk, self._pending = np.pad(self._pending, (0, count)), self._pending[:0]
             self._resampler = StreamResampler()
-            if self._detector is not None:
-                self._detector.skip(count)
+            self._listen(lambda detector: detector.skip(count))
             self._push(chunk)
 
     def _turn(self, boundary: Boundary) -> None:
-        """Carry out what `server_vad` makes of the sound."""
+        """Carry out what somebody's speech means: in `server_vad`, or over a reply."""
         vad = self._settings.turn_detection
-        assert vad is not None  # who found the boundary
-        kind, name = f"input_audio_buffer.speech_{boundary.kind}", "audio_start_ms"
         if boundary.kind == "started":
-            self._send({"type": kind, name: _ms(boundary.at), "item_id": new_id("item")})
-            if vad.interrupt_response and self.response is not None:
+            if vad is None and self.response is None:
+                return  # the model decides, and nobody asked for such events
+            self._speech_item = new_id("item")
+            begun = {"audio_start_ms": _ms(boundary.at), "item_id": self._speech_item}
+            self._send({"type": "input_audio_buffer.speech_started", **begun})
+            if self.response is not None and (vad is None or vad.interrupt_response):
                 self._cancel(self.response, "turn_detected")
-            return
-        item_id = new_id("item")
-        self._send({"type": kind, "audio_end_ms": _ms(boundary.at), "item_id": item_id})
-        self._committed(item_id)
-        if vad.create_response and self.response is None:
-            self._ask(None, (boundary.at - 1) // CHUNK_SAMPLES)
+        elif self._speech_item is not None:
+            item_id, self._speech_item = self._speech_item, None
+            ended = {"audio_end_ms": _ms(boundary.at), "item_id": item_id}
+            self._send({"type": "input_audio_buffer.speech_stopped", **ended})
+            self._committed(item_id)
+            if isinstance(vad, ServerVAD) and vad.create_response and self.response is None:
+                self._ask(self._settings.modality, None, (boundary.at - 1) // CHUNK_SAMPLES)
 
     def _commit(self, _: Event) -> None:
         if not self._buffered:
@@ -231,31 +283,37 @@ class RealtimeSession:
 
     def _clear(self, _: Event) -> None:
         self._pending, self._resampler, self._buffered = self._pending[:0], StreamResampler(), 0
-        if self._settings.turn_detection is not None:
-            self._detector = TurnDetector(self._settings.turn_detection, self._position)
+        self._detector = self._new_detector()
         self._send({"type": "input_audio_buffer.cleared"})
 
     def _create_response(self, event: Event) -> None:
         metadata = parse_metadata(event)
+        wanted = parse_modality(field(event, "response", dict, {}), "response", self._settings.modality)
+        _check_speech(wanted, "response.output_modalities")
         if self.response is not None:
             active = f"response {self.response.id} is being said; wait for its end, or cancel it"
             raise ProtocolError("conversation_already_has_active_response", active)
         self._pad(least=self._pushed == self._heard)
         self._turn_over = True
-        self._ask(metadata, self._pushed - 1)
+        self._ask(wanted, metadata, self._pushed - 1)
 
-    def _ask(self, metadata: dict[str, str] | None, chunk: int) -> None:
+    def _ask(self, modality: Modality, metadata: dict[str, str] | None, chunk: int) -> None:
         """Let the engine respond after a chunk, and not before; what the model began in the same moment is cut."""
-        self.response = Response(self.conversation, self._tokenizer, self._send, new_id, metadata)
+        self.response = self._new_response(modality, metadata)
         self._steer(self._settings.quiet_sampling, respond_at=chunk, cut=True)
 
     def _open(self) -> None:
         """Begin the response that the engine has opened: one that was asked for, or of the model's own."""
         if self.response is None:
-            self.response = Response(self.conversation, self._tokenizer, self._send, new_id)
+            self.response = self._new_response(self._settings.modality)
         else:
             self._steer(self._settings.engine_sampling)
         self.response.begin()
+
+    def _new_response(self, modality: Modality, metadata: dict[str, str] | None = None) -> Response:
+        if modality == "audio":
+            return SpokenResponse(self._outlet, metadata, self._helpers, self._limits.speech_lead_s)
+        return Response(self._outlet, metadata)
 
     def _steer(self, sampling: Sampling, respond_at: int | None = None, cut: bool = False) -> None:
         # Every order is answered by one `steered`, so that they can be counted: events before it are of the past.
@@ -280,6 +338,12 @@ class RealtimeSession:
         """Give a reply silence to go on in, where the client waits for it and all that it sent is heard."""
         if self._turn_over:
             self.go_on_in_silence()
+
+
+def _check_speech(modality: Modality, param: str) -> None:
+    if modality == "audio" and not can_speak():
+        remedy = "install the extra on the server, `uv sync --extra speech`, or ask for ['text']"
+        raise ProtocolError("speech_not_installed", f"this server has no espeak-ng to speak with; {remedy}", param)
 
 
 def _decision(step: StepEvent) -> Event:

@@ -5,7 +5,7 @@ import numpy as np
 from envs.clock import CHUNK_SAMPLES
 from envs.scenario import Audio
 
-INPUT_RATE = 24_000  # Hz, of the protocol
+PROTOCOL_RATE = 24_000  # Hz, of the protocol
 _UP, _DOWN = 2, 3
 INPUT_CHUNK = CHUNK_SAMPLES * _DOWN // _UP  # input samples in a chunk: 9,600
 _HALF = 36  # input samples to each side of a filter's centre
@@ -45,7 +45,7 @@ class StreamResampler:
 def _taps(shift: float) -> Audio:
     """Return the filter of one phase: float32 [2 * _HALF + 1], newest input first."""
     offset = np.arange(2 * _HALF + 1) - _HALF + shift
-    cutoff = 2 * _CUTOFF_HZ / INPUT_RATE
+    cutoff = 2 * _CUTOFF_HZ / PROTOCOL_RATE
     inside = np.clip(1 - (offset / (_HALF + 1)) ** 2, 0, None)
     taps = cutoff * np.sinc(cutoff * offset) * np.i0(8.0 * np.sqrt(inside)) / np.i0(8.0)
     return (taps / taps.sum()).astype(np.float32)

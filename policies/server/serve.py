@@ -21,6 +21,9 @@ from policies.server.app import Service, make_app
 from policies.server.engine_thread import EngineThread
 from policies.server.limits import Limits
 from policies.server.telemetry import LOGGER, JsonFormatter
+from policies.server.turns import VADKind
+from policies.server.workers import Skills, can_speak
+from policies.silero import load_detector
 
 KEY_VARIABLE = "SOUNDFLOW_API_KEY"
 
@@ -86,6 +89,9 @@ def make_server(
     key_variable: str = KEY_VARIABLE,
     origins: Sequence[str] = (),
     limits: Limits | None = None,
+    speak: bool = False,
+    vad: VADKind = "energy",
+    full_duplex: bool = False,
 ) -> tuple[Server, str]:
     """Return a server that listens already, and its address.
 
@@ -98,22 +104,30 @@ def make_server(
         key_variable: Where that came from, for messages.
         origins: Pages of other servers that may connect.
         limits: Of a connection.
+        speak: Replies are spoken, unless a client asks for text.
+        vad: How speech is told from other sounds.
+        full_duplex: The model decides in the middle of replies, too, and may cut them.
 
     Raises:
-        ServerError: when the address cannot be had, or needs a key.
-        PolicyError: when the folder cannot be used.
+        ServerError: when the address cannot be had or needs a key, or what is to speak is not installed.
+        PolicyError: when the folder or the detector of voices cannot be used.
     """
+    if speak and not can_speak():
+        raise ServerError("--speak needs espeak-ng: uv sync --extra speech")
+    if vad == "silero":
+        load_detector()
     Access.to(host, port, key, key_variable, origins)  # before anything is loaded
     model, tokenizer, _ = read_policy(find_policy(policy, None))
     listening = _bind(host, port)
     port = listening.getsockname()[1]
     service = Service(
-        EngineThread(Engine(model, slots, chunks_per_step=1)),
+        EngineThread(Engine(model, slots, chunks_per_step=1, full_duplex=full_duplex)),
         tokenizer,
         policy.name,
         limits or Limits(),
         Access.to(host, port, key, key_variable, origins),
         _no_abort,
+        Skills("audio" if speak else "text", vad),
     )
     return Server(service, listening), f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
@@ -126,8 +140,14 @@ def serve(
     key_variable: str,
     origins: Sequence[str],
     out: TextIO = sys.stdout,
+    *,
+    speak: bool = False,
+    vad: VADKind = "energy",
+    full_duplex: bool = False,
 ) -> None:
     """Serve a policy until SIGTERM or SIGINT; its address goes to `out`, its log to stderr as JSON lines.
+
+    The arguments are those of `make_server`.
 
     Raises:
         ServerError, PolicyError: as `make_server`.
@@ -139,7 +159,18 @@ def serve(
         logger.setLevel(level)
         logger.propagate = False
     key = os.environ.get(key_variable) or None
-    server, address = make_server(policy, host, port, slots=slots, key=key, key_variable=key_variable, origins=origins)
+    server, address = make_server(
+        policy,
+        host,
+        port,
+        slots=slots,
+        key=key,
+        key_variable=key_variable,
+        origins=origins,
+        speak=speak,
+        vad=vad,
+        full_duplex=full_duplex,
+    )
     print(f"listening on {address}", file=out, flush=True)
     server.run_on_socket()
 

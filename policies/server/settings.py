@@ -6,12 +6,12 @@ from typing import Any
 from envs.errors import PolicyError, did_you_mean
 from policies.engine import Sampling
 from policies.server.messages import Event, ProtocolError, field
-from policies.server.resampling import INPUT_RATE
-from policies.server.turns import ServerVAD
+from policies.server.resampling import PROTOCOL_RATE
+from policies.server.response import Modality, parse_modality
+from policies.server.spoken_response import ENGLISH
+from policies.server.turns import SemanticVAD, ServerVAD
 
 _OWN = ("threshold", "bias", "temperature", "top_p")  # of a `Sampling`, under the key `soundflow`
-_MODEL_DECIDES = ("semantic_vad",)  # what stock clients ask for when the model is to decide
-_NEVER = 2.0  # a threshold that no probability reaches
 _MOST_TOKENS = 4096
 
 
@@ -22,20 +22,24 @@ class Settings:
     Attributes:
         sampling: How it decides and writes.
         turn_detection: None: the model decides when to speak.
+        modality: Of its replies.
     """
 
     sampling: Sampling
-    turn_detection: ServerVAD | None = None
+    turn_detection: ServerVAD | SemanticVAD | None = None
+    modality: Modality = "text"
 
     @property
     def engine_sampling(self) -> Sampling:
-        """What the engine is told: with a `turn_detection` the model opens no reply by itself."""
-        return self.sampling if self.turn_detection is None else self.quiet_sampling
+        """What the engine is told: with `server_vad` the model opens no reply by itself."""
+        vad = self.turn_detection
+        decides = vad is None or (isinstance(vad, SemanticVAD) and vad.create_response)
+        return self.sampling if decides else self.quiet_sampling
 
     @property
     def quiet_sampling(self) -> Sampling:
         """The sampling under which nobody but the client opens a reply."""
-        return replace(self.sampling, threshold=_NEVER)
+        return replace(self.sampling, opens=False)
 
     def updated(self, session: Event) -> "Settings":
         """Return them with what a `session.update` holds; fields that are not known are ignored.
@@ -46,7 +50,11 @@ class Settings:
         _check_format(session)
         sampling = {**_sampling_fields(session), **_own_fields(session)}
         try:
-            new = replace(self, sampling=replace(self.sampling, **sampling))
+            new = replace(
+                self,
+                sampling=replace(self.sampling, **sampling),
+                modality=parse_modality(session, "session", self.modality),
+            )
         except (PolicyError, TypeError) as error:
             raise ProtocolError("invalid_value", str(error), "session.soundflow") from error
         for holder, path in (
@@ -59,9 +67,11 @@ class Settings:
 
     def to_json(self, session_id: str, model: str, expires_at: int) -> Event:
         """Return the session as the protocol shows it, with the fields of GA and of beta."""
-        detection = None if self.turn_detection is None else {"type": "server_vad", **asdict(self.turn_detection)}
+        vad = self.turn_detection
+        kind = "server_vad" if isinstance(vad, ServerVAD) else "semantic_vad"
+        detection = None if vad is None else {"type": kind, **asdict(vad)}
         most = self.sampling.max_reply_tokens or "inf"
-        audio_format = {"type": "audio/pcm", "rate": INPUT_RATE}
+        audio_format = {"type": "audio/pcm", "rate": PROTOCOL_RATE}
         heard = {"format": audio_format, "turn_detection": detection, "transcription": None, "noise_reduction": None}
         return {
             "type": "realtime",
@@ -72,11 +82,13 @@ class Settings:
             "instructions": "",
             "tools": [],
             "tool_choice": "none",
-            "output_modalities": ["text"],
-            "audio": {"input": heard},
+            "output_modalities": [self.modality],
+            "audio": {"input": heard, "output": {"format": audio_format, "voice": ENGLISH.name, "speed": 1.0}},
             "max_output_tokens": most,
-            "modalities": ["text"],
+            "modalities": ["text"] if self.modality == "text" else ["text", "audio"],
+            "voice": ENGLISH.name,
             "input_audio_format": "pcm16",
+            "output_audio_format": "pcm16",
             "turn_detection": detection,
             "max_response_output_tokens": most,
             "soundflow": {name: getattr(self.sampling, name) for name in _OWN},
@@ -89,14 +101,15 @@ def _input(session: Event) -> Event:
 
 
 def _check_format(session: Event) -> None:
-    """Refuse audio that would be misheard."""
-    old = session.get("input_audio_format")
-    if old not in (None, "pcm16"):
-        raise ProtocolError("invalid_value", f"expected 'pcm16', got {old!r}", "session.input_audio_format")
-    path = "session.audio.input.format"
-    found = field({"session": session}, path, dict, {})
-    if found.get("type", "audio/pcm") != "audio/pcm" or found.get("rate", INPUT_RATE) != INPUT_RATE:
-        raise ProtocolError("invalid_value", f"expected audio/pcm at {INPUT_RATE} Hz", path)
+    """Refuse audio that would be misheard, by either side."""
+    for way in ("input", "output"):
+        old = session.get(f"{way}_audio_format")
+        if old not in (None, "pcm16"):
+            raise ProtocolError("invalid_value", f"expected 'pcm16', got {old!r}", f"session.{way}_audio_format")
+        path = f"session.audio.{way}.format"
+        found = field({"session": session}, path, dict, {})
+        if found.get("type", "audio/pcm") != "audio/pcm" or found.get("rate", PROTOCOL_RATE) != PROTOCOL_RATE:
+            raise ProtocolError("invalid_value", f"expected audio/pcm at {PROTOCOL_RATE} Hz", path)
 
 
 def _sampling_fields(session: Event) -> dict[str, Any]:
@@ -121,13 +134,14 @@ def _own_fields(session: Event) -> dict[str, float]:
     return {n: field({"session": session}, f"session.soundflow.{n}", (int, float)) for n in own if own[n] is not None}
 
 
-def _turn_detection(value: Any, path: str) -> ServerVAD | None:
+def _turn_detection(value: Any, path: str) -> ServerVAD | SemanticVAD | None:
     if value is None:
         return None
     holder = {"it": value}
     kind = field(holder, "it.type", str)
-    if kind in _MODEL_DECIDES:
-        return None
+    answers = {name: field(holder, f"it.{name}", bool, True) for name in ("create_response", "interrupt_response")}
+    if kind == "semantic_vad":
+        return SemanticVAD(**answers)
     if kind != "server_vad":
         raise ProtocolError("invalid_value", "expected null, 'server_vad' or 'semantic_vad'", f"{path}.type")
     default = ServerVAD()
@@ -135,8 +149,7 @@ def _turn_detection(value: Any, path: str) -> ServerVAD | None:
         threshold=float(field(holder, "it.threshold", (int, float), default.threshold)),
         prefix_padding_ms=field(holder, "it.prefix_padding_ms", int, default.prefix_padding_ms),
         silence_duration_ms=field(holder, "it.silence_duration_ms", int, default.silence_duration_ms),
-        create_response=field(holder, "it.create_response", bool, default.create_response),
-        interrupt_response=field(holder, "it.interrupt_response", bool, default.interrupt_response),
+        **answers,
     )
     if not (0 <= vad.threshold <= 1 and 0 <= vad.prefix_padding_ms <= 5000 and 20 <= vad.silence_duration_ms <= 10_000):
         expected = "expected a threshold from 0 to 1, prefix_padding_ms from 0 to 5000, silence_duration_ms 20 to 10000"

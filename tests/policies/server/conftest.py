@@ -25,9 +25,16 @@ PATIENT_S = 60.0  # after which a test gives up
 
 @pytest.fixture(scope="session")
 def policy(tokenizer: ReplyTokenizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("served") / "tiny"
+    return write_talker(tmp_path_factory.mktemp("served") / "tiny", tokenizer)
+
+
+def write_talker(folder: Path, tokenizer: ReplyTokenizer, reply_tokens: int = 8) -> Path:
     model = tiny_model(tokenizer, seed=2)
-    model.lm_head.weight.data[model.layout.end] = 0.0  # replies are as long as they may be
+    decisions = (model.layout.silent, model.layout.response)
+    words = [i for i in range(tokenizer.vocab_size) if i in decisions or tokenizer.decode([i]).strip().isalpha()]
+    others = np.setdiff1d(np.arange(tokenizer.vocab_size), words)
+    model.lm_head.weight.data[others] = 0.0  # the end token, too: replies are of letters, as long as they may be
+    model.config.max_reply_tokens = reply_tokens
     write_policy(folder, model, tokenizer)
     return folder
 

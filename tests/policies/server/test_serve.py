@@ -13,6 +13,7 @@ import pytest
 from openai import AsyncOpenAI
 
 from policies.server.limits import Close, Limits
+from policies.silero import load_detector
 from tests.policies.server.conftest import PATIENT_S, client, pcm, run, running
 from tests.policies.server.test_limits import closed
 from trainers.cli import main
@@ -88,6 +89,27 @@ def test_serve_refuses_to_be_reached_without_a_key(
     monkeypatch.delenv("MY_KEY", raising=False)
     assert main(["serve", "--policy", str(policy), "--host", "0.0.0.0", "--api-key-env", "MY_KEY"]) == 2
     assert "the variable MY_KEY holds no key" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "package", "remedy"),
+    [
+        (["--speak"], "espeakng_loader", "uv sync --extra speech"),
+        (["--vad", "silero"], "silero_vad", "uv sync --extra vad"),
+    ],
+)
+def test_serve_names_the_extra_that_it_lacks(
+    policy: Path,
+    options: list[str],
+    package: str,
+    remedy: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    load_detector.cache_clear()
+    monkeypatch.setitem(sys.modules, package, None)
+    assert main(["serve", "--policy", str(policy), "--port", "0", *options]) == 2
+    assert remedy in capsys.readouterr().err
 
 
 def test_the_openai_client_has_a_turn(policy: Path) -> None:
