@@ -116,7 +116,8 @@ def test_constraints_name_every_dependency_within_its_bounds() -> None:
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").split()
     pins = {canonicalize_name(name): version for name, version in (line.split("==") for line in lines)}
     assert len(pins) == len(lines)
-    for text in project["project"]["dependencies"] + project["dependency-groups"]["dev"]:
+    groups = project["dependency-groups"]
+    for text in project["project"]["dependencies"] + groups["dev"] + groups["clients"]:
         wanted = Requirement(text)
         pinned = pins.get(canonicalize_name(wanted.name))
         assert pinned is not None, f"constraints.txt does not name {wanted.name}"
