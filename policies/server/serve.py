@@ -152,12 +152,6 @@ def serve(
     Raises:
         ServerError, PolicyError: as `make_server`.
     """
-    handler = logging.StreamHandler()
-    handler.setFormatter(JsonFormatter())
-    for logger, level in ((LOGGER, logging.INFO), (logging.getLogger("uvicorn.error"), logging.WARNING)):
-        logger.addHandler(handler)
-        logger.setLevel(level)
-        logger.propagate = False
     key = os.environ.get(key_variable) or None
     server, address = make_server(
         policy,
@@ -171,6 +165,12 @@ def serve(
         vad=vad,
         full_duplex=full_duplex,
     )
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonFormatter())
+    for logger, level in ((LOGGER, logging.INFO), (logging.getLogger("uvicorn.error"), logging.WARNING)):
+        logger.addHandler(handler)
+        logger.setLevel(level)
+        logger.propagate = False
     print(f"listening on {address}", file=out, flush=True)
     server.run_on_socket()
 
