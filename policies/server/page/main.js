@@ -4,7 +4,7 @@ import { Plots } from "./plots.js";
 
 const $ = (id) => document.getElementById(id);
 const threshold = () => Number($("threshold").value);
-const settings = () => ({ session: { soundflow: { threshold: threshold() } } });
+const settings = () => ({ session: { output_modalities: ["text"], soundflow: { threshold: threshold() } } });
 const ms = (value) => `${value.toFixed(1)} ms`;
 const plots = new Plots($("spectrogram"), $("decisions"), threshold);
 let stop = () => {};
