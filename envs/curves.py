@@ -155,13 +155,11 @@ def ranking_metrics(streams: Sequence[Units], seed: int = 0, resamples: int = 10
     if points is None:
         return dict.fromkeys(("average_precision", "equal_error_rate"), Metric(None, 0, None, None))
     drawn = np.random.default_rng([seed, 0xC0DE]).integers(0, len(streams), (resamples, len(streams)))
-    resampled = [again for row in drawn if (again := curve([streams[i] for i in row])) is not None]
+    resampled = [curve([streams[i] for i in row]) for row in drawn]
 
     def metric(of: Callable[[Curve], float], count: int) -> Metric:
-        if not resampled:
-            return Metric(of(points), count, None, None)
-        low, high = np.percentile([of(again) for again in resampled], (2.5, 97.5))
-        return Metric(of(points), count, float(low), float(high))
+        spread = np.array([np.nan if again is None else of(again) for again in resampled])
+        return Metric.of(of(points), count, spread)
 
     return {
         "average_precision": metric(average_precision, points.windows),

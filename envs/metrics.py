@@ -6,7 +6,7 @@ in JSON).
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -38,22 +38,54 @@ MEANINGS = {  # of each metric, for who reads a table of them
 _LOWER_IS_BETTER = frozenset(
     "false_alarms_per_hour misses_per_hour latency_p50_s latency_p95_s latency_mean_s early_rate repetition"
     " equal_error_rate wer substitution_rate deletion_rate insertion_rate".split()
-)
+) | {"takeover_rate: pause handling", "takeover_rate: backchannel"}  # where a turn is not the agent's to take
 Totals = dict[str, NDArray[Any]]  # a number a resample, by name
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A number with its count (of what it averages over) and 95 % bootstrap interval."""
+    """A number with its count (of what it averages over) and 95 % bootstrap interval.
+
+    Attributes:
+        value: None: there was nothing to divide by.
+        count: Of what it averages over.
+        low: Of the interval; None: there is none.
+        high: Likewise.
+        spread: What it is in each resample of the episodes, NaN where there was nothing to divide by:
+            float64 [resamples]. Metrics of as many episodes were resampled alike, so that two policies can be
+            compared. None: it was not bootstrapped here. Neither JSON nor `==` looks at it.
+    """
 
     value: float | None
     count: int
     low: float | None
     high: float | None
+    spread: NDArray[Any] | None = field(default=None, repr=False, compare=False)
+
+    @classmethod
+    def of(cls, value: float | None, count: int, spread: NDArray[Any]) -> "Metric":
+        """Return it with its central 95 %; resamples that had nothing to divide by are left out."""
+        known = spread[np.isfinite(spread)]
+        if not len(known):
+            return cls(value, count, None, None, spread)
+        low, high = np.percentile(known, (2.5, 97.5))
+        return cls(value, count, float(low), float(high), spread)
+
+    def minus(self, other: "Metric") -> "Metric":
+        """Return the difference of a metric of two policies on the same episodes, its interval paired over them.
+
+        The count is the smaller of the two. Where one has no value there is none, and where one was not bootstrapped
+        here, or over other resamples, no interval.
+        """
+        value = None if self.value is None or other.value is None else self.value - other.value
+        count = min(self.count, other.count)
+        if self.spread is None or other.spread is None or len(self.spread) != len(other.spread):
+            return Metric(value, count, None, None)
+        return Metric.of(value, count, self.spread - other.spread)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON types."""
-        return asdict(self)
+        return {"value": self.value, "count": self.count, "low": self.low, "high": self.high}
 
 
 @dataclass(frozen=True)
@@ -102,26 +134,10 @@ def _measure(trace: Trace) -> _Episode:
     )
 
 
-@dataclass(frozen=True)
-class _Estimate:
-    """A number with its count, and what it is in every resample (NaN where there was nothing to divide by)."""
-
-    value: float | None
-    count: int
-    spread: NDArray[Any]  # [resamples]
-
-    def metric(self) -> Metric:
-        """Return it with its central 95 %; resamples that had nothing to divide by are left out."""
-        spread = self.spread[np.isfinite(self.spread)]
-        if not len(spread):
-            return Metric(self.value, self.count, None, None)
-        low, high = np.percentile(spread, (2.5, 97.5))
-        return Metric(self.value, self.count, float(low), float(high))
-
-
 def lower_is_better(name: str) -> bool:
     """Return whether a low value of a metric is a good one; `name: part` and `offline_name` are metrics of its kind."""
-    return name.partition(":")[0].removeprefix("offline_") in _LOWER_IS_BETTER
+    whole = name.removeprefix("offline_")
+    return whole in _LOWER_IS_BETTER or whole.partition(":")[0] in _LOWER_IS_BETTER
 
 
 def metrics_json(metrics: Mapping[str, Metric]) -> dict[str, dict[str, Any]]:
@@ -148,79 +164,6 @@ def evaluate_traces(traces: Sequence[Trace], seed: int = 0, resamples: int = 100
     Raises:
         ScenarioError: when there are no traces.
     """
-    return {name: estimate.metric() for name, estimate in _estimate(traces, seed, resamples).items()}
-
-
-def compare_traces(
-    first: Sequence[Trace], second: Sequence[Trace], seed: int = 0, resamples: int = 1000
-) -> dict[str, Metric]:
-    """Return every metric of `first` minus that of `second`, two policies on the same streams.
-
-    The intervals are paired: a resample draws the same episodes for both, so that what is hard about a stream does not
-    widen them. The count is the smaller of the two; a metric that one of them has not is None.
-
-    Args:
-        first: At least one trace.
-        second: Traces of the same scenarios in the same order.
-        seed: Of the bootstrap.
-        resamples: Number of bootstrap resamples.
-
-    Raises:
-        ScenarioError: when there are no traces, or they are not of the same scenarios.
-    """
-    if [trace.seed for trace in first] != [trace.seed for trace in second]:
-        raise ScenarioError("traces of different scenarios cannot be compared; play both policies on the same seeds")
-    differences = {}
-    others = _estimate(second, seed, resamples)
-    for name, own in _estimate(first, seed, resamples).items():
-        other = others[name]
-        value = None if own.value is None or other.value is None else own.value - other.value
-        differences[name] = _Estimate(value, min(own.count, other.count), own.spread - other.spread).metric()
-    return differences
-
-
-def share_metric(*shares: tuple[Sequence[float], Sequence[float]], seed: int = 0, resamples: int = 1000) -> Metric:
-    """Return a share of sums over episodes, or the mean of several, with an interval over whole episodes.
-
-    Args:
-        shares: Of each its numerators and denominators, a number an episode. One whose denominators are all 0 is left
-            out of the mean; where all are, the value is None.
-        seed: Of the bootstrap.
-        resamples: Number of bootstrap resamples.
-    """
-    parts = np.array(shares, np.float64)  # [shares, 2, episodes]
-    drawn = _draw(parts.shape[-1], seed, resamples)
-    own, totals = parts.sum(axis=-1, keepdims=True), parts[..., drawn].sum(axis=-1)  # [shares, 2, 1 or resamples]
-    value, spread = (_mean_of_known(_divide(sums[:, 0], sums[:, 1])) for sums in (own, totals))
-    count = round(float(parts[:, 1].sum()))
-    return _Estimate(None if np.isnan(value[0]) else float(value[0]), count, spread).metric()
-
-
-def percentile_metric(
-    values: Sequence[Sequence[float]], percent: float, seed: int = 0, resamples: int = 1000
-) -> Metric:
-    """Return a percentile of the values of all episodes, with an interval over whole episodes; None: there are none."""
-    return _percentiles(values, _draw(len(values), seed, resamples), (percent,))[0].metric()
-
-
-def rate_metric(events: int, hours: float) -> Metric:
-    """Return events an hour with Poisson's exact 95 % interval (Garwood 1936); the count is of events.
-
-    For n events it goes from chi2(0.025; 2n) / 2, 0 for none, to chi2(0.975; 2n + 2) / 2 events in the same hours.
-
-    Raises:
-        ScenarioError: when there are no hours.
-    """
-    from scipy.special import gammaincinv  # noqa: PLC0415 - `import envs` stays light
-
-    if not hours > 0:
-        raise ScenarioError("there are no hours of stream to divide by; play at least one")
-    # half a chi-square quantile of 2n degrees of freedom is a quantile of the gamma distribution of shape n
-    low, high = float(gammaincinv(events, 0.025)) if events else 0.0, float(gammaincinv(events + 1, 0.975))
-    return Metric(events / hours, events, low / hours, high / hours)
-
-
-def _estimate(traces: Sequence[Trace], seed: int, resamples: int) -> dict[str, _Estimate]:
     if not traces:
         raise ScenarioError("there are no episodes to evaluate; play at least one")
     episodes = [_measure(trace) for trace in traces]
@@ -230,17 +173,17 @@ def _estimate(traces: Sequence[Trace], seed: int, resamples: int) -> dict[str, _
         if name != "latencies"
     }
     sums["episodes"] = np.ones(len(episodes))
-    drawn = _draw(len(episodes), seed, resamples)
+    drawn = resampled_rows(len(episodes), seed, resamples)
     totals = {name: values[drawn].sum(axis=1) for name, values in sums.items()}
     own = {name: np.array([values.sum()]) for name, values in sums.items()}
 
-    def ratio(formula: Callable[[Totals], NDArray[Any]], count: str, empty: float | None = 0.0) -> _Estimate:
+    def ratio(formula: Callable[[Totals], NDArray[Any]], count: str, empty: float | None = 0.0) -> Metric:
         n = round(float(own[count][0]))
         if n == 0:
-            return _Estimate(empty, 0, np.full(resamples, np.nan if empty is None else empty))
-        return _Estimate(float(formula(own)[0]), n, formula(totals))
+            return Metric.of(empty, 0, np.full(resamples, np.nan if empty is None else empty))
+        return Metric.of(float(formula(own)[0]), n, formula(totals))
 
-    def share(top: str, bottom: str, empty: float | None = 0.0) -> _Estimate:
+    def share(top: str, bottom: str, empty: float | None = 0.0) -> Metric:
         return ratio(lambda t: _divide(t[top], t[bottom]), bottom, empty)
 
     median, tail = _percentiles([e.latencies for e in episodes], drawn, (50, 95))
@@ -263,6 +206,87 @@ def _estimate(traces: Sequence[Trace], seed: int, resamples: int) -> dict[str, _
     }
 
 
+def compare(first: Mapping[str, Metric], second: Mapping[str, Metric]) -> dict[str, Metric]:
+    """Return every metric of one policy minus that of another, of those that both have.
+
+    A resample draws the same episodes for both, so that what is hard about a stream does not widen an interval.
+
+    Args:
+        first: Metrics that were computed here, over some episodes.
+        second: Those of the same episodes in the same order.
+    """
+    return {name: own.minus(second[name]) for name, own in first.items() if name in second}
+
+
+def compare_traces(
+    first: Sequence[Trace], second: Sequence[Trace], seed: int = 0, resamples: int = 1000
+) -> dict[str, Metric]:
+    """Return every metric of `first` minus that of `second`, two policies on the same streams; see `compare`.
+
+    Args:
+        first: At least one trace.
+        second: Traces of the same scenarios in the same order.
+        seed: Of the bootstrap.
+        resamples: Number of bootstrap resamples.
+
+    Raises:
+        ScenarioError: when there are no traces, or they are not of the same scenarios.
+    """
+    if [trace.seed for trace in first] != [trace.seed for trace in second]:
+        raise ScenarioError("traces of different scenarios cannot be compared; play both policies on the same seeds")
+    return compare(evaluate_traces(first, seed, resamples), evaluate_traces(second, seed, resamples))
+
+
+def share_metric(*shares: tuple[Sequence[float], Sequence[float]], seed: int = 0, resamples: int = 1000) -> Metric:
+    """Return a share of sums over episodes, or the mean of several, with an interval over whole episodes.
+
+    Args:
+        shares: Of each its numerators and denominators, a number an episode. One whose denominators are all 0 is left
+            out of the mean; where all are, the value is None.
+        seed: Of the bootstrap.
+        resamples: Number of bootstrap resamples.
+    """
+    parts = np.array(shares, np.float64)  # [shares, 2, episodes]
+    drawn = resampled_rows(parts.shape[-1], seed, resamples)
+    own, totals = parts.sum(axis=-1, keepdims=True), parts[..., drawn].sum(axis=-1)  # [shares, 2, 1 or resamples]
+    value, spread = (_mean_of_known(_divide(sums[:, 0], sums[:, 1])) for sums in (own, totals))
+    count = round(float(parts[:, 1].sum()))
+    return Metric.of(None if np.isnan(value[0]) else float(value[0]), count, spread)
+
+
+def percentile_metric(
+    values: Sequence[Sequence[float]], percent: float, seed: int = 0, resamples: int = 1000
+) -> Metric:
+    """Return a percentile of the values of all episodes, with an interval over whole episodes; None: there are none."""
+    return _percentiles(values, resampled_rows(len(values), seed, resamples), (percent,))[0]
+
+
+def rate_metric(events: Sequence[int], hours: Sequence[float], seed: int = 0, resamples: int = 1000) -> Metric:
+    """Return events an hour with Poisson's exact 95 % interval (Garwood 1936); the count is of events.
+
+    For n events it goes from chi2(0.025; 2n) / 2, 0 for none, to chi2(0.975; 2n + 2) / 2 events in the same hours.
+    Only differences between policies follow from a bootstrap.
+
+    Args:
+        events: A number an episode.
+        hours: How long each was.
+        seed: Of the bootstrap.
+        resamples: Number of bootstrap resamples.
+
+    Raises:
+        ScenarioError: when there are no hours.
+    """
+    from scipy.special import gammaincinv  # noqa: PLC0415 - `import envs` stays light
+
+    n, whole = sum(events), float(sum(hours))
+    if not whole > 0:
+        raise ScenarioError("there are no hours of stream to divide by; play at least one")
+    # half a chi-square quantile of 2n degrees of freedom is a quantile of the gamma distribution of shape n
+    low, high = float(gammaincinv(n, 0.025)) if n else 0.0, float(gammaincinv(n + 1, 0.975))
+    spread = share_metric((events, hours), seed=seed, resamples=resamples).spread
+    return Metric(n / whole, n, low / whole, high / whole, spread)
+
+
 def _divide(top: NDArray[Any], bottom: NDArray[Any]) -> NDArray[Any]:
     """Return top / bottom, NaN where there is nothing to divide by."""
     return np.divide(top, bottom, out=np.full_like(top, np.nan), where=bottom > 0)
@@ -282,23 +306,23 @@ def _mean_of_known(shares: NDArray[Any]) -> NDArray[Any]:
     return _divide(np.where(known, shares, 0.0).sum(axis=0), known.sum(axis=0).astype(np.float64))
 
 
-def _draw(episodes: int, seed: int, resamples: int) -> NDArray[Any]:
+def resampled_rows(episodes: int, seed: int, resamples: int) -> NDArray[Any]:
     """Return which episodes each resample has: [resamples, episodes]."""
     return np.random.default_rng([seed, 0xB007]).integers(0, episodes, (resamples, episodes))
 
 
 def _percentiles(
     episodes: Sequence[Sequence[float]], drawn: NDArray[Any], percents: tuple[float, ...]
-) -> list[_Estimate]:
+) -> list[Metric]:
     """Return percentiles of the values of all episodes; their intervals resample episodes too."""
     values = np.array([value for episode in episodes for value in episode])
     if not len(values):
-        return [_Estimate(None, 0, np.full(len(drawn), np.nan))] * len(percents)
+        return [Metric.of(None, 0, np.full(len(drawn), np.nan))] * len(percents)
     owner = np.repeat(np.arange(len(episodes)), [len(episode) for episode in episodes])
     resampled = [np.repeat(values, np.bincount(row, minlength=len(episodes))[owner]) for row in drawn]
     spread = np.array([np.percentile(r, percents) if len(r) else np.full(len(percents), np.nan) for r in resampled])
     return [
-        _Estimate(float(np.percentile(values, percent)), len(values), column)
+        Metric.of(float(np.percentile(values, percent)), len(values), column)
         for percent, column in zip(percents, spread.T, strict=True)
     ]
 

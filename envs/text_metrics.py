@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from envs.errors import ScenarioError
-from envs.metrics import Metric, share_metric
+from envs.metrics import Metric, resampled_rows, share_metric
 
 if TYPE_CHECKING:
     from sacrebleu.metrics import BLEU
@@ -87,10 +87,9 @@ def corpus_bleu(
     bleu = BLEU(tokenize=tokenizer)
     scores = [bleu.corpus_score([h], [[r]]) for h, r in zip(hypotheses, references, strict=True)]
     counts = np.array([[*s.counts, *s.totals, s.sys_len, s.ref_len] for s in scores])  # [items, 4 + 4 + 2]
-    drawn = np.random.default_rng([seed, 0xB007]).integers(0, len(counts), (resamples, len(counts)))
-    spread = [_bleu_of(bleu, counts[rows].sum(axis=0)) for rows in drawn]
-    low, high = np.percentile(spread, (2.5, 97.5))
-    return Metric(_bleu_of(bleu, counts.sum(axis=0)), len(counts), float(low), float(high))
+    drawn = resampled_rows(len(counts), seed, resamples)
+    spread = np.array([_bleu_of(bleu, counts[rows].sum(axis=0)) for rows in drawn])
+    return Metric.of(_bleu_of(bleu, counts.sum(axis=0)), len(counts), spread)
 
 
 def bleu_signature(tokenizer: str) -> str:

@@ -25,7 +25,7 @@ from envs.clip_library import ClipLibrary
 from envs.curves import ranking_metrics, units
 from envs.errors import ConfigError, ScenarioError
 from envs.files import remove_leftovers, write_text
-from envs.metrics import Metric, compare_traces, evaluate_traces, metrics_json
+from envs.metrics import Metric, compare, evaluate_traces, metrics_json
 from envs.suites import Coverage, Suite
 from envs.thinking import ThinkingTime
 from envs.trace import Trace
@@ -52,7 +52,7 @@ class Judged:
         metrics: By policy: the metrics of `envs.metrics`, the same for every suite.
         benchmark: By policy: the numbers of the suite itself; empty where it has no others.
         ranking: By policy: average precision and equal error rate (`envs.curves`).
-        differences: By pair of policies: the first minus the second.
+        differences: By pair of policies: the first minus the second, of every number of these three kinds.
     """
 
     suite: str
@@ -63,7 +63,7 @@ class Judged:
     metrics: dict[str, dict[str, Metric]]
     benchmark: dict[str, dict[str, Metric]]
     ranking: dict[str, dict[str, Metric]]
-    differences: dict[tuple[str, str], dict[str, Metric]]
+    differences: dict[tuple[str, str], dict[str, dict[str, Metric]]]
 
     def to_json(self) -> dict[str, Any]:
         """Return all but the traces as plain JSON types."""
@@ -73,8 +73,8 @@ class Judged:
             for name in self.metrics
         }
         differences = [
-            {"first": first, "second": second, "metrics": metrics_json(metrics)}
-            for (first, second), metrics in self.differences.items()
+            {"first": first, "second": second, **{part: metrics_json(metrics) for part, metrics in parts.items()}}
+            for (first, second), parts in self.differences.items()
         ]
         numbers = {"tier": self.tier, "seed": self.seed, "coverage": self.coverage.to_json(), "policies": policies}
         return {"suites": {self.suite: {**numbers, "differences": differences}}}
@@ -300,14 +300,13 @@ def _numbers_of(question: Question, traces: dict[str, list[Trace]]) -> Judged:
     metrics = {name: evaluate_traces(played, seed) for name, played in traces.items()}
     scores = {name: suite.score(played) for name, played in traces.items()}
     own = any(scores[name].keys() != metrics[name].keys() for name in traces)  # or it has no others
-    return Judged(
-        suite.name,
-        question.tier,
-        suite.coverage,
-        seed,
-        traces,
-        metrics,
-        scores if own else {},
-        {name: ranking_metrics([units(trace) for trace in played], seed) for name, played in traces.items()},
-        {pair: compare_traces(traces[pair[0]], traces[pair[1]], seed) for pair in combinations(traces, 2)},
-    )
+    kinds = {
+        "metrics": metrics,
+        "benchmark": scores if own else {},
+        "ranking": {name: ranking_metrics([units(trace) for trace in played], seed) for name, played in traces.items()},
+    }
+    differences = {
+        (a, b): {kind: compare(by_policy[a], by_policy[b]) for kind, by_policy in kinds.items() if by_policy}
+        for a, b in combinations(traces, 2)
+    }
+    return Judged(suite.name, question.tier, suite.coverage, seed, traces, **kinds, differences=differences)

@@ -19,7 +19,7 @@ from envs.trace import Trace
 from trainers.episode_view import EpisodeView, player_html
 from trainers.judge import Judged, Question
 from trainers.judge_figures import latency_curves, threshold_curves
-from trainers.report import MAX_BYTES, html_page, meanings, metric_cell, metrics_table
+from trainers.report import MAX_BYTES, html_page, meanings, metric_cell, metric_head, metrics_table
 
 SHOWN = 2  # failures of each kind and policy
 _BEFORE_S, _AFTER_S = 4.0, 5.0  # of a moment that is shown
@@ -51,6 +51,7 @@ _PAIR_NOTE = (
     "The first policy minus the second, on the same streams, with a paired bootstrap over them. Where the interval "
     "leaves 0 out, the difference is marked. Nothing here corrects for how many differences are looked at."
 )
+_PAIR_TITLES = {"benchmark": "as the benchmark counts", "metrics": "as counted here", "ranking": "of moments"}
 Table = dict[str, dict[str, Metric]]
 
 
@@ -174,22 +175,32 @@ def _cell(counts: Counter[tuple[str, bool, bool]], label: str, deserves: bool) -
 
 
 def _pairs(judged: Judged) -> str:
-    """Return a table: a row a metric, a column a pair of policies."""
+    """Return a table of each kind of number: a row a metric, a column a pair of policies."""
     if not judged.differences:
         return ""
-    head = "".join(f"<th>{html.escape(a)}<br>minus {html.escape(b)}</th>" for a, b in judged.differences)
-    names = list(next(iter(judged.differences.values())))
+    kinds = next(iter(judged.differences.values()))
+    tables = [
+        f"<div class=card><table><thead><tr><th>{title}</th>{_pair_heads(judged)}</tr></thead>"
+        f"<tbody>{_pair_rows([own[kind] for own in judged.differences.values()])}</tbody></table></div>"
+        for kind, title in _PAIR_TITLES.items()
+        if kind in kinds
+    ]
+    return f"<h2>Differences between policies</h2><p class=note>{_PAIR_NOTE}</p>{''.join(tables)}"
+
+
+def _pair_heads(judged: Judged) -> str:
+    return "".join(f"<th>{html.escape(a)}<br>minus {html.escape(b)}</th>" for a, b in judged.differences)
+
+
+def _pair_rows(pairs: Sequence[Mapping[str, Metric]]) -> str:
     rows = []
-    for name in names:
-        row = [metrics[name] for metrics in judged.differences.values()]
-        ends = [x for metric in row for x in (metric.value, metric.low, metric.high) if x is not None]
+    for name in dict.fromkeys(name for pair in pairs for name in pair):
+        known = [pair.get(name) for pair in pairs]
+        ends = [x for m in known if m is not None for x in (m.value, m.low, m.high) if x is not None]
         scale = (min(0.0, *ends), max(0.0, *ends)) if ends else (0.0, 0.0)
-        cells = "".join(metric_cell(metric, scale, _is_sure(metric)) for metric in row)
-        rows.append(f"<tr><th>{name.replace('_', ' ')}</th>{cells}</tr>")
-    return (
-        f"<h2>Differences between policies</h2><p class=note>{_PAIR_NOTE}</p><div class=card><table><thead><tr>"
-        f"<th></th>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
-    )
+        cells = "".join(metric_cell(m, scale, m is not None and _is_sure(m)) for m in known)
+        rows.append(f"<tr>{metric_head(name)}{cells}</tr>")
+    return "".join(rows)
 
 
 def _is_sure(metric: Metric) -> bool:

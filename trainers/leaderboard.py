@@ -8,7 +8,7 @@ false: rows that others published lie in `trainers/published`, each file with it
 import json
 import subprocess
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 from envs.errors import AnswerError, ScenarioError
 from envs.files import write_text
 from envs.json_checks import at, json_list, json_object
-from envs.metrics import Metric, lower_is_better
+from envs.metrics import Metric, lower_is_better, metrics_json
 from envs.suites.proactive_scores import MODES
 from trainers.judge import Judged
 
@@ -46,7 +46,8 @@ class Row:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON types."""
-        return asdict(self)
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return fields | {"metrics": metrics_json(self.metrics)}
 
     @property
     def complete(self) -> bool:

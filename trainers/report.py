@@ -134,16 +134,23 @@ def _row(name: str, policies: Sequence[str], table: Mapping[str, Mapping[str, Me
     ends = [x for m in known.values() for x in (m.value, m.low, m.high) if x is not None]
     scale = (min(0.0, *ends), max(0.0, *ends)) if ends else (0.0, 0.0)
     cells = "".join(metric_cell(known.get(p), scale, p in best) for p in policies)
+    return f"<tr>{metric_head(name)}{cells}</tr>"
+
+
+def metric_head(name: str) -> str:
+    """Return the head of a metric's row: its name, and which way is good."""
     direction = "↓ low is good" if lower_is_better(name) else "↑"
-    return f"<tr><th>{_name(name)} <small>{direction}</small></th>{cells}</tr>"
+    return f"<th>{_name(name)} <small>{direction}</small></th>"
 
 
 def _best(name: str, values: Mapping[str, float], table: Mapping[str, Mapping[str, Metric]]) -> set[str]:
     """Return the policies whose value is the row's best; none where there is no contest."""
     if lower_is_better(name):
+        values = {p: -v for p, v in values.items()}
         recall = {p: m.value or 0.0 for p in table if (m := table[p].get("trigger_recall")) is not None}
-        enough = max(recall.values(), default=0.0) / 2
-        values = {p: -v for p, v in values.items() if recall.get(p, 0.0) >= enough > 0}
+        if recall:  # one that seldom speaks must not look fast
+            enough = max(recall.values()) / 2
+            values = {p: v for p, v in values.items() if recall.get(p, 0.0) >= enough > 0}
     if len(set(values.values())) < 2:
         return set()
     return {p for p, v in values.items() if v == max(values.values())}

@@ -154,16 +154,15 @@ class FalseAlarms:
         of_ratio = {f": snr {ratio:g} dB": [c[0] == ratio for c in cells] for ratio in SNR_DB}
         of_scene = {f": {scene}": [c[1] == scene for c in cells] for scene in self.scenes}
         groups = {"": [True] * len(traces), **of_ratio, **of_scene}
+        hours = [trace.num_chunks * CHUNK_S / 3600 for trace in traces]
         return {
-            f"false_alarms_per_hour{name}": _rate([t for t, wanted in zip(traces, own, strict=True) if wanted])
+            f"false_alarms_per_hour{name}": rate_metric(
+                [len(trace.replies) * wanted for trace, wanted in zip(traces, own, strict=True)],
+                [h * wanted for h, wanted in zip(hours, own, strict=True)],
+            )
             for name, own in groups.items()
             if any(own) or not name
         }
-
-
-def _rate(traces: Sequence[Trace]) -> Metric:
-    hours = sum(trace.num_chunks for trace in traces) * CHUNK_S / 3600
-    return rate_metric(sum(len(trace.replies) for trace in traces), hours)
 
 
 def _level(stream: Scenario) -> float:

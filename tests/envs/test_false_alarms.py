@@ -20,11 +20,11 @@ SUITE = FalseAlarms(scenes=(NOISE, "rain"), repeats=1)
     [(0, 0.0, 3.689), (1, 0.0253, 5.572), (10, 4.795, 18.390)],  # the table of Poisson limits of any handbook
 )
 def test_a_rate_has_poissons_exact_interval(events: int, low: float, high: float) -> None:
-    rate = rate_metric(events, 2.0)
+    rate = rate_metric([0, events], [1.5, 0.5])
     assert (rate.value, rate.count) == (events / 2, events)
     assert (rate.low, rate.high) == pytest.approx((low / 2, high / 2), abs=1e-3)
     with pytest.raises(ScenarioError, match="no hours"):
-        rate_metric(events, 0.0)
+        rate_metric([events], [0.0])
 
 
 @pytest.mark.parametrize("scene", [0, 1], ids=SUITE.scenes)
