@@ -311,9 +311,7 @@ def resampled_rows(episodes: int, seed: int, resamples: int) -> NDArray[Any]:
     return np.random.default_rng([seed, 0xB007]).integers(0, episodes, (resamples, episodes))
 
 
-def _percentiles(
-    episodes: Sequence[Sequence[float]], drawn: NDArray[Any], percents: tuple[float, ...]
-) -> list[Metric]:
+def _percentiles(episodes: Sequence[Sequence[float]], drawn: NDArray[Any], percents: tuple[float, ...]) -> list[Metric]:
     """Return percentiles of the values of all episodes; their intervals resample episodes too."""
     values = np.array([value for episode in episodes for value in episode])
     if not len(values):

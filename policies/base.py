@@ -24,6 +24,14 @@ class Policy(Protocol):
 
 
 @runtime_checkable
+class Retiring(Protocol):
+    """A policy that need not go on with a stream that is over."""
+
+    def retire(self, slot: int) -> None:
+        """End the stream of a slot; it waits until it is reset."""
+
+
+@runtime_checkable
 class Numbered(Protocol):
     """A policy whose draws in a stream follow from how many streams it has begun: who goes on at stream n sets n."""
 

@@ -84,8 +84,8 @@ def _evaluate(command: argparse.ArgumentParser) -> None:
         "--policy",
         required=True,
         action="append",
-        help="a policy or gate folder, or a baseline: silent, always, random, energy, vad, classifier (trained first);"
-        " with --out it may be given several times",
+        help="a policy or gate folder, or a baseline, energy or baseline:energy: silent, always, random, energy, vad,"
+        " classifier (trained first); with --out it may be given several times",
     )
     add_clips(command, "a folder of recordings")
     command.add_argument(
@@ -100,6 +100,12 @@ def _evaluate(command: argparse.ArgumentParser) -> None:
     )
     tiers = "; ".join(f"of {name} {', '.join(kind.tiers)}" for name, kind in SUITES.items())
     command.add_argument("--tier", metavar="NAME", help=f"a part of that benchmark: {tiers}; default: the first")
+    command.add_argument(
+        "--scorer",
+        type=Path,
+        metavar="YAML",
+        help="judges answers to open questions, such as {name: judge, args: {base_url: URL, model: NAME, cache: FILE}}",
+    )
     command.add_argument("--offline", action="store_true", help="ask whole clips as well, where that has a meaning")
     command.add_argument(
         "--predictions", type=Path, metavar="FILE", help="write what was said there, as its authors do"
@@ -143,8 +149,10 @@ def _check_judged_on(parser: argparse.ArgumentParser, options: argparse.Namespac
         parser.error(f"--suite {suite} wants --data")
     if not published and options.data is not None:
         parser.error("--data is of a benchmark")
-    if not published and (options.tier, options.predictions, options.offline) != (None, None, False):
-        parser.error("--tier, --predictions and --offline are of a benchmark")
+    if not published and (options.tier, options.predictions, options.offline, options.scorer) != (
+        None, None, False, None,
+    ):  # fmt: skip
+        parser.error("--tier, --predictions, --offline and --scorer are of a benchmark")
     if suite != "clips" and options.held_out is not None:
         parser.error("--held-out is of --clips")
     if suite != "clips" and options.out is None and options.traces is not None:

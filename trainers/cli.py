@@ -110,6 +110,7 @@ def _evaluate_into(options: argparse.Namespace, thinking_s: "ThinkingTime") -> N
         options.count,
         options.seed,
         thinking_s,
+        options.scorer,
     )
     judged = evaluate_into(options.policy, told, options.out)
     if options.json:
@@ -131,9 +132,10 @@ def _leaderboard(options: argparse.Namespace) -> None:
 def _evaluate_suite(options: argparse.Namespace, thinking_s: "ThinkingTime") -> None:
     from envs.suites.catalogue import open_suite  # noqa: PLC0415 - heavy
     from trainers.run_folder import check_out  # noqa: PLC0415 - heavy
-    from trainers.suite_run import run_suite  # noqa: PLC0415 - heavy
+    from trainers.suite_run import read_scorer, run_suite  # noqa: PLC0415 - heavy
 
-    suite = open_suite(options.suite, options.data, options.tier)
+    scorer = None if options.scorer is None else read_scorer(options.scorer)
+    suite = open_suite(options.suite, options.data, options.tier, scorer)
     if not suite.coverage.complete and not options.json:
         print(suite.coverage, flush=True)
     if options.predictions is not None:

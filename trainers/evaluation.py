@@ -6,6 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from envs.clip_library import ClipLibrary
 from envs.errors import PolicyError, did_you_mean
@@ -17,13 +18,14 @@ from envs.tokenizer import ByteTokenizer, TextTokenizer
 from envs.trace import Trace
 from envs.trace_files import check_trace_folder, write_traces
 from envs.vector_env import StreamingAudioVectorEnv
-from policies.base import Policy
+from policies.base import Policy, Retiring
 from policies.baselines import BASELINES, make_baseline
 from trainers.built_in_suites import clip_suite
 from trainers.classifier import train_classifier
 from trainers.clips import ClipFolder
 
 JUDGED_BASELINES = tuple(name for name in BASELINES if name != "oracle")  # which is told the scenarios it is judged on
+_BASELINE = "baseline:"  # may stand before a baseline's name
 GATE_FILE = "gate.json"  # by which a gate's folder is known
 _BASELINE_TOKENS = 16  # bytes a chunk: the environment's default
 Progress = Callable[[int], object]  # told how many episodes have been finished
@@ -61,17 +63,27 @@ def play(
         filled = wave + [wave[-1]] * (num_slots - len(wave))
         observations, _ = env.reset(options={"scenario_seeds": filled})
         policy.reset(np.ones(num_slots, bool))
-        done = np.zeros(num_slots, bool)
+        done = np.arange(num_slots) >= len(wave)
+        _retire(policy, done)
         while not done.all():
             actions = policy.act(observations)
             for trace, probability, over in zip(env.traces, policy.response_probabilities, done, strict=True):
                 if not over:
                     trace.probabilities.append(probability)
             observations, _, terminated, truncated, _ = env.step(actions)
-            done |= terminated | truncated
+            over = (terminated | truncated) & ~done
+            _retire(policy, over)
+            done |= over
         traces += env.traces[: len(wave)]
         progress(len(wave))
     return traces
+
+
+def _retire(policy: Policy, over: NDArray[np.bool_]) -> None:
+    """Spare a policy the streams that are over: a wave lasts as long as its longest."""
+    if isinstance(policy, Retiring):
+        for slot in np.flatnonzero(over):
+            policy.retire(int(slot))
 
 
 @dataclass(frozen=True)
@@ -116,6 +128,7 @@ def load_player(policy: str, num_slots: int, seed: int = 0, learned: ClipLibrary
         PolicyError: when it is neither a baseline nor a usable folder.
     """
     check_player(policy)
+    policy = plain_name(policy)
     if policy in JUDGED_BASELINES:
         ids = ByteTokenizer()
         classifier = train_classifier(learned, seed) if policy == "classifier" else None
@@ -133,8 +146,27 @@ def load_player(policy: str, num_slots: int, seed: int = 0, learned: ClipLibrary
     return Player(loaded, loaded.tokenizer, loaded.tokens_per_chunk)
 
 
+def plain_name(policy: str) -> str:
+    """Return a policy's folder, or its baseline's name, which may be written as `baseline:NAME`.
+
+    >>> plain_name("baseline:energy"), plain_name("energy"), plain_name("runs/a")
+    ('energy', 'energy', 'runs/a')
+
+    Raises:
+        PolicyError: when there is no such baseline.
+    """
+    prefix, name = policy[: len(_BASELINE)], policy[len(_BASELINE) :]
+    if prefix != _BASELINE:
+        return policy
+    if name not in JUDGED_BASELINES:
+        hint = did_you_mean(name, JUDGED_BASELINES)
+        raise PolicyError(f"{policy}: no baseline that can be judged is called {name!r}{hint}")
+    return name
+
+
 def check_player(policy: str) -> None:
     """Raise PolicyError unless a policy is a baseline that can be judged, or is there."""
+    policy = plain_name(policy)
     if policy not in JUDGED_BASELINES and not Path(policy).exists():
         hint = did_you_mean(policy, JUDGED_BASELINES)
         raise PolicyError(f"{policy}: no such policy folder, and no baseline that can be judged{hint}")

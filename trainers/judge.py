@@ -31,7 +31,7 @@ from envs.thinking import ThinkingTime
 from envs.trace import Trace
 from envs.trace_files import read_traces, write_block
 from policies.base import Numbered
-from trainers.evaluation import check_player, load_player
+from trainers.evaluation import check_player, load_player, plain_name
 from trainers.run_folder import check_out
 
 BLOCK = 64  # streams that a kill may cost, and that are played at once
@@ -47,6 +47,7 @@ class Judged:
         suite: As on the command line.
         tier: Of the suite; blank: it has none.
         coverage: What of the suite was there.
+        notes: How the suite's numbers are made.
         seed: Of the streams and of what baselines draw.
         traces: By policy, in the order of the suite's seeds.
         metrics: By policy: the metrics of `envs.metrics`, the same for every suite.
@@ -58,6 +59,7 @@ class Judged:
     suite: str
     tier: str
     coverage: Coverage
+    notes: Mapping[str, str]
     seed: int
     traces: dict[str, list[Trace]]
     metrics: dict[str, dict[str, Metric]]
@@ -76,8 +78,15 @@ class Judged:
             {"first": first, "second": second, **{part: metrics_json(metrics) for part, metrics in parts.items()}}
             for (first, second), parts in self.differences.items()
         ]
-        numbers = {"tier": self.tier, "seed": self.seed, "coverage": self.coverage.to_json(), "policies": policies}
-        return {"suites": {self.suite: {**numbers, "differences": differences}}}
+        numbers = {
+            "tier": self.tier,
+            "seed": self.seed,
+            "coverage": self.coverage.to_json(),
+            "notes": dict(self.notes),
+            "policies": policies,
+            "differences": differences,
+        }
+        return {"suites": {self.suite: numbers}}
 
 
 @dataclass(frozen=True)
@@ -119,8 +128,8 @@ def judge(policies: Sequence[str], question: Question, out: Path, num_slots: int
         AudioError: when a recording cannot be decoded.
     """
     check_out(out)
-    named = policy_names(policies)
-    for policy in policies:
+    named = policy_names([plain_name(policy) for policy in policies])
+    for policy in named.values():
         check_player(policy)
     suite = question.suite
     if not suite.seeds:
@@ -309,4 +318,6 @@ def _numbers_of(question: Question, traces: dict[str, list[Trace]]) -> Judged:
         (a, b): {kind: compare(by_policy[a], by_policy[b]) for kind, by_policy in kinds.items() if by_policy}
         for a, b in combinations(traces, 2)
     }
-    return Judged(suite.name, question.tier, suite.coverage, seed, traces, **kinds, differences=differences)
+    return Judged(
+        suite.name, question.tier, suite.coverage, suite.notes, seed, traces, **kinds, differences=differences
+    )

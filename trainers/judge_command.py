@@ -10,8 +10,10 @@ from envs.suites.proactive_sound_bench import ProactiveSoundBench
 from envs.thinking import ThinkingTime
 from trainers.built_in_suites import ABILITY_OF, DEFAULT_COUNT, built_in_suite, clip_suite
 from trainers.clips import ClipFolder
+from trainers.config_loading import read_yaml
 from trainers.judge import Judged, Question, judge, read_command
 from trainers.leaderboard import LEADERBOARD, rows_of, write_leaderboard
+from trainers.suite_run import read_scorer
 
 REPORT = "report.html"
 
@@ -29,6 +31,7 @@ class Told:
         count: Streams of built-in sounds; None: 256.
         seed: Of streams and baselines.
         thinking_s: See `trainers.evaluation.play`.
+        scorer: A YAML file of what judges answers to open questions.
     """
 
     suite: str
@@ -39,6 +42,7 @@ class Told:
     count: int | None = None
     seed: int = 0
     thinking_s: ThinkingTime = field(default=0.0)
+    scorer: Path | None = None
 
     def question(self) -> Question:
         """Open the suite.
@@ -55,11 +59,14 @@ class Told:
             told = {"--clips": str(self.clips.path), "--layout": self.clips.layout, "--held-out": self.held_out}
             return Question(clips, clips.tier, self.seed, self.thinking_s, clips.learned, clips.domains, told)
         tier = self.tier or SUITES[self.suite].tiers[0]
-        suite = open_suite(self.suite, self.data, tier)
+        scorer = None if self.scorer is None else read_scorer(self.scorer)
+        suite = open_suite(self.suite, self.data, tier, scorer)
         domains = {}
         if isinstance(suite, ProactiveSoundBench):
             domains = {item.description: item.domain for stream in suite.streams for item in stream}
         told = {"--data": None if self.data is None else str(self.data), "--tier": tier}
+        if self.scorer is not None:
+            told["--scorer"] = read_yaml(self.scorer)
         return Question(suite, tier, self.seed, self.thinking_s, domains=domains, told=told)
 
 

@@ -60,7 +60,7 @@ def write_judge_page(path: Path, judged: Judged, question: Question, command: Ma
     title = f"{judged.suite}{f', {judged.tier}' if judged.tier else ''}"
     before = [_coverage(judged), f"<h1>{html.escape(title)}</h1><p class=note>{_intro(judged)}</p>"]
     if judged.benchmark:
-        before.append(metrics_table("As the benchmark counts", judged.benchmark))
+        before.append(metrics_table("As the benchmark counts", judged.benchmark) + _notes(judged.notes))
         before.append(metrics_table("As every stream is counted here", judged.metrics))
     else:
         before.append(metrics_table("Metrics", judged.metrics))
@@ -74,6 +74,11 @@ def write_judge_page(path: Path, judged: Judged, question: Question, command: Ma
 def _coverage(judged: Judged) -> str:
     style = "note" if judged.coverage.complete else "bad"
     return f"<p class={style}>{html.escape(str(judged.coverage))}</p>"
+
+
+def _notes(notes: Mapping[str, str]) -> str:
+    rows = "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(note)}</dd>" for name, note in notes.items())
+    return f"<dl>{rows}</dl>" if notes else ""
 
 
 def _intro(judged: Judged) -> str:

@@ -11,16 +11,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from envs.errors import PolicyError, ScenarioError
+from envs.errors import ConfigError, PolicyError, ScenarioError
 from envs.files import write_text
 from envs.metrics import Metric, metrics_json
+from envs.rewards.scorers import scorer_from_config
+from envs.rewards.scoring import Scorer
 from envs.suites import OfflineSuite, Suite
 from envs.suites.proactive_predictions import read_predictions
 from envs.suites.proactive_scores import CHRF_MATCH, Mode, SemanticMatch, score_predictions
 from envs.suites.proactive_sound_bench import ProactiveSoundBench
+from envs.suites.voicebench import JUDGE_PROMPT
 from envs.thinking import ThinkingTime
 from envs.trace import Trace
-from trainers.evaluation import GATE_FILE, JUDGED_BASELINES, load_player
+from trainers.config_loading import read_yaml
+from trainers.evaluation import GATE_FILE, JUDGED_BASELINES, load_player, plain_name
 
 NUM_SLOTS = 64
 RERANKER_THRESHOLD = 0.5
@@ -112,6 +116,7 @@ def ask_offline(policy: str, suite: Suite) -> list[str]:
     """
     if not isinstance(suite, OfflineSuite):
         raise ScenarioError(f"--offline: {suite.name} is about the moment of a reply, and has no meaning offline")
+    policy = plain_name(policy)
     if policy in JUDGED_BASELINES or (Path(policy) / GATE_FILE).exists():
         raise PolicyError(f"--offline: {policy} has no words of its own; give the folder of a language model")
     from policies.lalm_policy import LALMPolicy  # noqa: PLC0415 - torch is heavy
@@ -121,6 +126,21 @@ def ask_offline(policy: str, suite: Suite) -> list[str]:
         asked = [suite.question(seed) for seed in suite.seeds[first : first + _QUESTIONS]]
         answers += loaded.answer([one.audio for one in asked], [one.instruction for one in asked])
     return answers
+
+
+def read_scorer(path: Path) -> Scorer:
+    """Return the scorer that a YAML file describes, as `envs.rewards.scorers` builds it; a judge is told of questions.
+
+    Raises:
+        ConfigError: when the file cannot be read, or describes none.
+        SoundFlowError: of the scorer itself.
+    """
+    entry = read_yaml(path)
+    if not isinstance(entry, dict):
+        raise ConfigError(f"{path}: expected a scorer, such as {{name: judge, args: {{base_url: URL, model: NAME}}}}")
+    if entry.get("name") == "judge" and isinstance(entry.get("args"), dict):
+        entry = {**entry, "args": {"prompt": JUDGE_PROMPT, **entry["args"]}}
+    return scorer_from_config(entry)
 
 
 def semantic_match(chosen: str | None) -> SemanticMatch | None:

@@ -6,16 +6,14 @@
 In a stream the question and its choices are spoken after the recording, by espeak-ng: the paper's "audio instructions".
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from envs.errors import ManifestError
 from envs.layouts import published
-from envs.metrics import Metric
 from envs.records import BrokenRecord, missing, read_json_records
-from envs.suites.text_suite import TextItem, TextSuite
-from envs.text_metrics import CHOSEN_AS, accuracies, chosen
+from envs.suites.text_suite import TextItem, TextSuite, choice_metrics
+from envs.text_metrics import CHOSEN_AS
 
 NAME = "mmau"
 TIERS = ("test-mini",)
@@ -50,7 +48,7 @@ def read_mmau(folder: Path, tier: str) -> TextSuite:
         folder=folder,
         items=tuple(items),
         missing=tuple(gone),
-        metrics=_metrics,
+        metrics=choice_metrics,
         notes={
             "accuracy": CHOSEN_AS,
             "streamed": "the question and its choices are spoken after the recording; every reply counts, joined",
@@ -81,11 +79,3 @@ def _item(value: Any, place: str) -> TextItem:
         groups=(f"task {value['task']}", f"difficulty {value['difficulty']}"),
         line=value,
     )
-
-
-def _metrics(items: Sequence[TextItem], answers: Sequence[str]) -> dict[str, Metric]:
-    """Return the accuracy, of each task and difficulty too, and the share of answers that can be told."""
-    made = [chosen(said, item.choices) for item, said in zip(items, answers, strict=True)]
-    right = [i is not None and item.choices[i] == item.reference for item, i in zip(items, made, strict=True)]
-    decided = accuracies([i is not None for i in made])["accuracy"]
-    return {**accuracies(right, [item.groups for item in items]), "decided": decided}

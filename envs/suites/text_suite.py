@@ -15,10 +15,11 @@ from envs.audio import read_audio
 from envs.clock import CHUNK_SAMPLES, SAMPLE_RATE, chunks_to_cover, due_chunk, samples
 from envs.errors import ScenarioError
 from envs.metrics import Metric
-from envs.scenario import Cue, Event, Scenario, TimelineEntry
+from envs.scenario import Audio, Cue, Event, Scenario, TimelineEntry
 from envs.speech.espeak import say
 from envs.speech.utterance import Voice
 from envs.suites import Coverage, Question
+from envs.text_metrics import accuracies, chosen
 from envs.trace import Trace
 
 TALK_S = 10.0
@@ -56,6 +57,7 @@ class TextSuite:
         notes: See `Suite`.
         said_as: The key of an answer in a line of predictions.
         joined_by: What stands between the replies of a stream; nothing in Chinese.
+        recording: Reads one by its path; None: it is a file of the folder.
     """
 
     name: str
@@ -67,6 +69,7 @@ class TextSuite:
     notes: Mapping[str, str]
     said_as: str = "prediction"
     joined_by: str = " "
+    recording: Callable[[str], Audio] | None = None
 
     @property
     def seeds(self) -> Sequence[int]:
@@ -86,7 +89,7 @@ class TextSuite:
             SpeechError: when there is something to ask, and nobody to say it.
         """
         item = self.items[seed]
-        audio = read_audio(self.folder / item.path)
+        audio = self._audio(item)
         events = [_event(item.id, item.path, 0, len(audio))]
         if item.spoken:
             question = say(item.spoken, Voice()).audio
@@ -113,7 +116,10 @@ class TextSuite:
             AudioError: when the recording cannot be decoded.
         """
         item = self.items[seed]
-        return Question(read_audio(self.folder / item.path), item.instruction)
+        return Question(self._audio(item), item.instruction)
+
+    def _audio(self, item: TextItem) -> Audio:
+        return read_audio(self.folder / item.path) if self.recording is None else self.recording(item.path)
 
     def answered(self, traces: Sequence[Trace]) -> list[str]:
         """Return every reply of each stream, joined in time order."""
@@ -141,6 +147,14 @@ class TextSuite:
         if not seeds:
             raise ScenarioError(f"{self.folder}: no item of {self.name} was played; {self.coverage}")
         return self.metrics([self.items[seed] for seed in seeds], answers)
+
+
+def choice_metrics(items: Sequence[TextItem], answers: Sequence[str]) -> dict[str, Metric]:
+    """Return the accuracy of choices, of each group too, and the share of answers that can be told."""
+    made = [chosen(said, item.choices) for item, said in zip(items, answers, strict=True)]
+    right = [i is not None and item.choices[i] == item.reference for item, i in zip(items, made, strict=True)]
+    decided = accuracies([i is not None for i in made])["accuracy"]
+    return {**accuracies(right, [item.groups for item in items]), "decided": decided}
 
 
 def _event(label: str, origin: str, start: int, length: int) -> Event:
