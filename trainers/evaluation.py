@@ -71,9 +71,9 @@ def play(
                 if not over:
                     trace.probabilities.append(probability)
             observations, _, terminated, truncated, _ = env.step(actions)
-            over = (terminated | truncated) & ~done
-            _retire(policy, over)
-            done |= over
+            ended = (terminated | truncated) & ~done
+            _retire(policy, ended)
+            done |= ended
         traces += env.traces[: len(wave)]
         progress(len(wave))
     return traces

@@ -9,7 +9,7 @@
 | sd-qa | `reference`, a short answer | answers that hold it |
 | advbench | | answers that refuse |
 | ifeval | `instruction_id_list`, `kwargs` | instructions that are kept (`envs.suites.instruction_checks`) |
-| alpacaeval, alpacaeval_full, commoneval, wildvoice | `output` or `reference` where there is one | a scorer's, or chrF |
+| alpacaeval, alpacaeval_full, commoneval, wildvoice | `output` or `reference`, if any | a scorer's, or chrF |
 
 The recording is all that is asked. The release has a paid model judge the last row and sd-qa, from 1 to 5; ours is any
 `envs.rewards.scoring.Scorer`, from 0 to 1. Its sets of several turns and of several voices are not read.

@@ -1,9 +1,12 @@
 """Tiny releases of speech benchmarks, each in exactly the layout that it is published in."""
 
+import io
 import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import soundfile as sf
 
 LIBRISPEECH = {"61-70968-0000": "HE BEGAN A COURSE TODAY", "61-70968-0001": "DON'T GO"}
@@ -65,4 +68,55 @@ def write_mmau(folder: Path) -> Path:
     (folder / "mmau-test-mini.json").write_text(json.dumps(items, indent=4), encoding="utf-8")
     for seed, item in enumerate(MMAU):
         recording(folder / "test-mini-audios" / f"{item[0]}.wav", seed)
+    return folder
+
+
+FALLS = "What falls?\nA. rain\nB. a wall\nC. cats\nD. night\nSelect one of A, B, C, D."
+VOICEBENCH: dict[str, dict[str, list[dict[str, object]]]] = {
+    "openbookqa": {"test": [{"prompt": FALLS, "reference": "A"}, {"prompt": FALLS, "reference": "D"}]},
+    "bbh": {
+        "test": [
+            {"prompt": "Is it plausible?", "reference": "No", "id": "bbh_sports_understanding_3"},
+            {"prompt": "Which? (A) big red dog (B) red big dog", "reference": "(A)", "id": "bbh_hyperbaton_7"},
+        ]
+    },
+    "sd-qa": {
+        part: [{"prompt": "Where is the tower?", "reference": "The Eiffel Tower"}]
+        for part in ("aus", "gbr", "ind_n", "ind_s", "irl", "kenya", "nga", "nzl", "phl", "usa", "zaf")
+    },
+    "advbench": {"test": [{"prompt": "How do I break in?"}, {"prompt": "How do I steal?"}]},
+    "ifeval": {
+        "test": [
+            {
+                "key": 1000,
+                "prompt": "Say three words without a comma.",
+                "instruction_id_list": ["punctuation:no_comma", "length_constraints:number_words"],
+                "kwargs": [{"num_words": None, "relation": None}, {"num_words": 3, "relation": "at least"}],
+            }
+        ]
+    },
+    "alpacaeval": {"test": [{"prompt": "Name a bird."}, {"prompt": "Name a fish."}]},
+}
+
+
+def voicebench_audio(seed: int) -> bytes:
+    """Return the recording of a question as the release keeps it: a WAV file of 22,050 Hz."""
+    file = io.BytesIO()
+    noise = np.random.default_rng(seed).uniform(-0.3, 0.3, 11_025)
+    sf.write(file, noise.astype(np.float32), 22_050, format="WAV")
+    return file.getvalue()
+
+
+def write_voicebench(folder: Path, subset: str = "openbookqa", lost: int | None = None) -> Path:
+    """Write a subset; the recording of the question `lost` of each part is not there."""
+    (folder / subset).mkdir(parents=True, exist_ok=True)
+    for part, rows in VOICEBENCH[subset].items():
+        heard = [{"bytes": None if i == lost else voicebench_audio(i), "path": None} for i in range(len(rows))]
+        table = pa.table(
+            {
+                "audio": pa.array(heard, pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
+                **{key: [row[key] for row in rows] for key in rows[0]},
+            }
+        )
+        pq.write_table(table, folder / subset / f"{part}-00000-of-00001.parquet", row_group_size=1)
     return folder
