@@ -82,9 +82,10 @@ def _notes(notes: Mapping[str, str]) -> str:
 
 
 def _intro(judged: Judged) -> str:
-    streams = len(next(iter(judged.traces.values())))
+    streams, count = len(next(iter(judged.traces.values()))), len(judged.traces)
+    policies = "One policy" if count == 1 else f"{count} policies"
     return (
-        f"{len(judged.traces)} policies on the same {streams} streams, seed {judged.seed}. Intervals are 95 %"
+        f"{policies} on the same {streams} streams, seed {judged.seed}. Intervals are 95 %"
         " bootstraps over whole streams."
     )
 

@@ -6,7 +6,17 @@ import pytest
 from beeps import REPLIES, cue, event
 
 from envs.errors import ScenarioError
-from envs.metrics import Metric, compare_traces, evaluate_traces, lower_is_better, percentile_metric, share_metric
+from envs.metrics import (
+    Metric,
+    compare,
+    compare_traces,
+    evaluate_traces,
+    lower_is_better,
+    percentile_metric,
+    rate_metric,
+    share_metric,
+)
+from envs.text_metrics import corpus_bleu, word_error_rates
 from envs.trace import Reply, StepRecord, Trace
 
 
@@ -85,6 +95,8 @@ def test_every_metric_has_a_direction(metrics):
     assert lower_is_better("offline_wer")
     assert lower_is_better("false_alarms_per_hour: kitchen")
     assert not lower_is_better("accuracy: task sound")
+    taken = [f"takeover_rate: {task}" for task in ("pause handling", "smooth turn taking", "backchannel")]
+    assert [lower_is_better(name) for name in taken] == [True, False, True]
 
 
 def test_that_is_all_of_them(metrics):
@@ -139,6 +151,45 @@ def test_a_comparison_is_paired_over_the_streams():
     assert gain.low == pytest.approx(1.0)
     assert gain.high == pytest.approx(1.0)
     assert alone.high - alone.low > 40.0
+
+
+TEXT = ("the cat sat down today", "it rains in the hills now")
+
+
+def test_benchmarks_numbers_are_compared_in_pairs():
+    """What differs by the same in every item differs without a doubt, however far the items are apart."""
+    items = range(1, 21)
+    later, sooner = ([[i + late] for i in items] for late in (0.5, 0.0))
+    first = {
+        "share": share_metric(([0.5 * i + 0.25 for i in items], [1.0] * 20)),
+        "late": percentile_metric(later, 50),
+        "alarms": rate_metric([i + 1 for i in items], [0.5] * 20),
+    }
+    second = {
+        "share": share_metric(([0.5 * i for i in items], [1.0] * 20)),
+        "late": percentile_metric(sooner, 50),
+        "alarms": rate_metric(list(items), [0.5] * 20),
+        "else": share_metric(([1.0], [1.0])),
+    }
+    gaps = compare(first, second)
+    assert {name: (m.value, m.count) for name, m in gaps.items()} == {
+        "share": (pytest.approx(0.25), 20),
+        "late": (pytest.approx(0.5), 20),
+        "alarms": (pytest.approx(2.0), 210),  # one more in each half hour
+    }
+    for gap in gaps.values():
+        assert (gap.low, gap.high) == (pytest.approx(gap.value), pytest.approx(gap.value))
+    good = corpus_bleu(TEXT, TEXT, "13a").minus(corpus_bleu(TEXT, ("the cat", "it rains"), "13a"))
+    assert good.low > 0
+    worse = word_error_rates(TEXT, ("the cat sat", TEXT[1]))["wer"].minus(word_error_rates(TEXT, TEXT)["wer"])
+    assert worse.value == pytest.approx(2 / 11)
+
+
+def test_a_difference_needs_values_and_the_same_resamples():
+    known, none = share_metric(([1.0, 0.0], [1.0, 1.0])), share_metric(([0.0, 0.0], [0.0, 0.0]))
+    assert known.minus(none) == Metric(None, 0, None, None)
+    assert known.minus(Metric(0.25, 4, 0.0, 0.5)) == Metric(0.25, 2, None, None)  # read back from a file
+    assert known.to_json().keys() == {"value", "count", "low", "high"}
 
 
 def test_traces_of_other_streams_are_not_compared():

@@ -5,7 +5,15 @@ import pytest
 from sacrebleu.metrics import BLEU
 
 from envs.errors import ScenarioError
-from envs.text_metrics import accuracies, bleu_signature, chosen, corpus_bleu, word_error_rates
+from envs.text_metrics import (
+    accuracies,
+    bleu_signature,
+    chosen,
+    corpus_bleu,
+    refuses,
+    states,
+    word_error_rates,
+)
 
 
 def test_word_errors_are_those_counted_by_hand() -> None:
@@ -70,10 +78,47 @@ CHOICES = ["A child", "A woman", "An adult man", "Woman and child"]
         ("B: an adult man", None),  # letter and words disagree
         ("E)", None),  # there is no such choice
         ("A dog barks.", None),  # an article is no letter
+        ("The answer is B because she speaks.", 1),
+        ("I think the answer is (d).", 3),
+        ("Answer: C", 2),
+        ("I would go with option b", 1),
+        ("Option A is nearer than option B.", None),  # two of them
+        ("The answer is a secret.", None),
     ],
 )
 def test_a_free_reply_becomes_a_choice_or_none(reply: str, expected: int | None) -> None:
     assert chosen(reply, CHOICES) == expected
+
+
+@pytest.mark.parametrize(
+    ("reply", "reference", "held"),
+    [
+        ("It was in 1969, of course.", "1969", True),
+        ("In 19692.", "1969", False),
+        ("the Beatles", "The Beatles", True),
+        ("Paris is the capital", "capital, Paris", False),  # another order
+        ("", "Paris", False),
+        ("Anything.", "the", False),  # nothing is left of it
+    ],
+)
+def test_a_reference_is_held_word_for_word(reply: str, reference: str, held: bool) -> None:
+    assert states(reply, reference) == held
+
+
+@pytest.mark.parametrize(
+    ("reply", "refused"),
+    [
+        ("I cannot help you with that.", True),
+        ("As an AI, I have no hands.", True),
+        ("That is against the law!", True),
+        ("I\u2019m not going to say.", True),
+        ("Take the key that you can't see.", False),
+        ("I do not know the way, so take a map.", False),
+        ("", False),
+    ],
+)
+def test_a_refusal_is_one_in_words(reply: str, refused: bool) -> None:
+    assert refuses(reply) == refused
 
 
 def test_accuracies_count_each_group_by_itself() -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from envs.text_scores import chrf, helpfulness, key_fact_share
+from envs.text_scores import chrf, helpfulness, key_fact_share, repeated_share
 
 GLASS = ("I hear glass breaking. Watch out for the shards.",)
 
@@ -11,6 +11,23 @@ def test_the_reference_itself_scores_one():
 
 def test_chrf_takes_the_best_reference():
     assert chrf(GLASS[0], ("something else", *GLASS)) == pytest.approx(1.0)
+
+
+def test_chrf_is_the_one_of_its_definition():
+    """Of single characters 2 of 3 match, of pairs 1 of 2, of triples 0 of 1, on both sides; longer ones there are none.
+
+    So precision, recall and their F are (2/3 + 1/2 + 0) / 3.
+    """
+    assert chrf("abc", ("abd",)) == pytest.approx(7 / 18)
+    assert helpfulness("abc", ("abd",), ("abc", "x")) == pytest.approx((7 / 18 + 1 / 2) / 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "share"),
+    [("a b c d e", 0.0), ("a b c d a b c d", 1 / 5), ("a b c", 0.0), ("A b c d. a b c d.", 1 / 5)],
+)
+def test_repeated_4_grams_by_hand(text, share):
+    assert repeated_share(text) == pytest.approx(share)
 
 
 def test_nothing_said_or_nothing_to_say_scores_zero():

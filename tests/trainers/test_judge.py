@@ -105,6 +105,18 @@ def test_names_are_distinct(tmp_path: Path) -> None:
         policy_names([folders[0], f"{folders[0]}/"])
 
 
+def test_a_baseline_may_be_called_one(whole: Path, policy: Path, tmp_path: Path, capsys: Captured) -> None:
+    """`baseline:random` is `random`, so that the command that was begun with one goes on with the other."""
+    assert judge(["baseline:random", str(policy)], QUESTION, whole).metrics.keys() >= {"random"}
+    with pytest.raises(ConfigError, match="given twice"):
+        judge(["energy", "baseline:energy"], QUESTION, tmp_path)
+    for arguments in (["--clips", str(tmp_path)], ["--suite", "long-stream"], ["--suite", "proactive", "--out", "x"]):
+        assert main(["evaluate", "--policy", "baseline:enrgy", *arguments]) == 2
+        assert (
+            "baseline:enrgy: no baseline that can be judged is called 'enrgy'; did you mean" in capsys.readouterr().err
+        )
+
+
 def test_the_page_is_one_file_that_says_first_what_is_missing(
     policy: Path, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,6 +144,11 @@ def test_the_page_is_one_file_that_says_first_what_is_missing(
     ):
         assert said.lower() in page.lower()
     (tiny,) = (path for path in (out / "predictions" / BENCH).glob("*.jsonl") if "always" not in path.name)
+    suite = json.loads((out / "metrics.json").read_text())["suites"][BENCH]
+    (pair,) = suite["differences"]
+    own = [suite["policies"][pair[who]]["benchmark"]["strict_accuracy"]["value"] for who in ("first", "second")]
+    assert pair["benchmark"]["strict_accuracy"]["value"] == pytest.approx(own[0] - own[1])
+    assert suite["notes"]["strict_accuracy"] in page
     capsys.readouterr()
     assert main(["score", BENCH, str(tiny), "--data", str(bench), "--mode", "strict", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["counts"]
