@@ -161,7 +161,7 @@ def policy_names(policies: Sequence[str]) -> dict[str, str]:
     twice = next((policy for policy, place in zip(policies, places, strict=True) if places.count(place) > 1), None)
     if twice is not None:
         raise ConfigError(f"--policy {twice} is given twice; name each policy once")
-    longest = max(len(Path(policy).parts) for policy in policies)
+    longest = max(2, *(len(Path(policy).parts) for policy in policies))
     for depth in range(2, longest + 1):
         names = [_tail(policy, depth) for policy in policies]
         if len(set(names)) == len(names):

@@ -101,6 +101,7 @@ def test_names_are_distinct(tmp_path: Path) -> None:
         (tmp_path / run / "policy").mkdir(parents=True)
     folders = [str(tmp_path / run / "policy") for run in ("a", "b")]
     assert list(policy_names([*folders, "energy"])) == ["a-policy", "b-policy", "energy"]
+    assert policy_names(["energy", "silent"]) == {"energy": "energy", "silent": "silent"}
     with pytest.raises(ConfigError, match="given twice"):
         policy_names([folders[0], f"{folders[0]}/"])
 
