@@ -209,13 +209,20 @@ class RealtimeSession:
         self._take(self._resampler.push(samples))
 
     def _take(self, samples: Audio) -> None:
-        """Take samples at 16 kHz: give whole chunks to the engine, and find turns in them."""
+        """Take samples at 16 kHz: find turns in them, and give whole chunks to the engine."""
         self._pending = np.concatenate((self._pending, samples))
-        whole = len(self._pending) // CHUNK_SAMPLES * CHUNK_SAMPLES
-        chunks, self._pending = self._pending[:whole], self._pending[whole:]
+        self._listen(lambda detector: list(detector.push(samples)))
+        self._push_chunks()
+
+    def _push_chunks(self, end: int | None = None) -> None:
+        """Give whole chunks to the engine: those before chunk `end`, or all."""
+        count = len(self._pending) // CHUNK_SAMPLES
+        if end is not None:
+            count = min(count, max(end - self._pushed, 0))
+        chunks = self._pending[: count * CHUNK_SAMPLES]
+        self._pending = self._pending[count * CHUNK_SAMPLES :]
         for chunk in chunks.reshape(-1, CHUNK_SAMPLES):
             self._push(chunk)
-        self._listen(lambda detector: list(detector.push(samples)))
 
     def _listen(self, work: Callable[[TurnDetector], list[Boundary]]) -> None:
         """Have the detector work, and carry out what it finds; Silero works in a thread of its own, in order."""
@@ -225,6 +232,7 @@ class RealtimeSession:
 
         def then(boundaries: list[Boundary]) -> None:
             for boundary in boundaries if detector is self._detector else ():
+                self._push_chunks((boundary.at - 1) // CHUNK_SAMPLES)  # the engine is told before it gets the next
                 self._turn(boundary)
 
         if self._skills.vad == "silero":

@@ -1,5 +1,6 @@
 """Whole turns over a real socket: who decides to speak, what comes in which order, and what is refused."""
 
+import base64
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +181,24 @@ def test_server_vad_finds_a_turn_and_answers_it(address: str) -> None:
             assert kinds[2] == "input_audio_buffer.committed"
             turn = [kind for kind in TURN if kind in kinds or "delta" not in kind]  # random words may be none
             assert kinds[-len(turn) :] == turn
+
+    run(talk)
+
+
+def test_a_turn_is_answered_after_its_chunk_however_much_comes_at_once(address: str) -> None:
+    """The engine is told of a turn's end before it gets the chunk that the end is in: it cannot have passed it."""
+
+    async def talk() -> None:
+        async with client(address) as talker:
+            vad = {"type": "server_vad", "silence_duration_ms": 300}
+            await talker.send("session.update", session={"turn_detection": vad})
+            await talker.until("session.updated")
+            pieces = [(1.0, 0.0), (1.0, 0.1), (2.0, 0.0)]
+            sound = b"".join(base64.b64decode(pcm(seconds, level=level)) for seconds, level in pieces)
+            await talker.send("input_audio_buffer.append", audio=base64.b64encode(sound).decode())
+            spoken = await talker.until("response.speak")
+            assert spoken["chunk_index"] == 5  # it has 2.3 s in it, where 0.3 s of silence were over
+            await talker.until("response.done")
 
     run(talk)
 
