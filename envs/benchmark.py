@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -145,11 +146,19 @@ def _memory_growth(plans: list[ScenePlan]) -> float:
 def resident_mib() -> float:
     """Return the memory that this process holds, in MiB, garbage collected."""
     gc.collect()
-    status = Path("/proc/self/statm")
-    if not status.exists():  # not Linux: the most there ever was, which cannot fall
+    held = process_mib("self")
+    if held is None:  # the most there ever was, which cannot fall
         import resource  # noqa: PLC0415 - not on Windows
 
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << (20 if sys.platform == "darwin" else 10))
+    return held
+
+
+def process_mib(pid: int | Literal["self"]) -> float | None:
+    """Return the memory that a process holds, in MiB; None where the system is no Linux, which says it of others."""
+    status = Path(f"/proc/{pid}/statm")
+    if not status.exists():
+        return None
     return int(status.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
 
 

@@ -2,14 +2,16 @@
 
 import argparse
 import json
+import math
 import shlex
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 
 from trainers.metric_table import metric_table
-from trainers.options import add_clips, add_json, add_run, clip_folder, run_config
+from trainers.options import add_clips, add_json, add_run, clip_folder, read_count, read_number, run_config
 from trainers.quiet import quiet_libraries
+from trainers.serve_extra import needs_serve
 
 _MOST_SEEDS = 100
 
@@ -43,13 +45,28 @@ def add_bench(command: argparse.ArgumentParser) -> None:
     add_clips(learned, "a folder of recordings")
     add_run(learned)
     add_json(learned)
+    _add_serve(parts)
+
+
+def _add_serve(parts: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    purpose = "a server process with sessions in real time, with clients that break the rules, and its memory"
+    served = parts.add_parser("serve", help=purpose, description=purpose)
+    served.add_argument("--policy", type=Path, metavar="DIR", help="default: compact with random weights")
+    served.add_argument("--sessions", type=read_count, default=64, metavar="N", help="at once; default: %(default)s")
+    served.add_argument("--minutes", type=_minutes, default=5.0, metavar="M", help="of the load; default: %(default)g")
+    served.add_argument(
+        "--soak-minutes", type=_soak, default=2.0, metavar="M", help="of few sessions; 0: none; default: %(default)g"
+    )
+    served.add_argument(
+        "--soak-sessions", type=read_count, default=8, metavar="N", help="of the soak; default: %(default)s"
+    )
+    served.add_argument("--rounds", type=_rounds, default=50, metavar="N", help="of offences; default: %(default)s")
+    add_json(served)
 
 
 def bench(options: argparse.Namespace) -> None:
     """Measure a part, and print what was found."""
-    {"world": _bench_world, "listener": _bench_listener, "engine": _bench_engine, "train": _bench_train}[options.part](
-        options
-    )
+    _PARTS[options.part](options)
 
 
 def _bench_world(options: argparse.Namespace) -> None:
@@ -108,6 +125,36 @@ def _bench_listener(options: argparse.Namespace) -> None:
         print(f"\nlistener minus classifier, paired over the streams\n{metric_table(numbers.difference)}")
 
 
+def _bench_serve(options: argparse.Namespace) -> None:
+    quiet_libraries()
+    with needs_serve():
+        from trainers.server_bench import ServerBench, bench_serve  # noqa: PLC0415 - heavy, and an extra
+
+    numbers = bench_serve(
+        ServerBench(
+            options.policy,
+            options.sessions,
+            options.minutes,
+            options.soak_minutes,
+            options.soak_sessions,
+            options.rounds,
+        )
+    )
+    if options.json:
+        print(json.dumps(numbers, indent=2, allow_nan=False))
+    else:
+        print("\n".join(f"{name:24s} {value}" for name, value in numbers.items()))
+
+
+_PARTS = {
+    "world": _bench_world,
+    "engine": _bench_engine,
+    "listener": _bench_listener,
+    "train": _bench_train,
+    "serve": _bench_serve,
+}
+
+
 def _show(numbers: "dict[str, float | str | None]", options: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps({k: round(v, 1) if isinstance(v, float) else v for k, v in numbers.items()}, indent=2))
@@ -129,3 +176,20 @@ def _seeds(text: str) -> int:
     if not text.isdecimal() or int(text) > _MOST_SEEDS:
         raise argparse.ArgumentTypeError(f"expected a whole number from 0 to {_MOST_SEEDS}, got {text!r}")
     return int(text)
+
+
+def _rounds(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 on, got {text!r}")
+    return int(text)
+
+
+def _minutes(text: str) -> float:
+    minutes = read_number(text)
+    if not 0 < minutes < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number of minutes above 0, got {text!r}")
+    return minutes
+
+
+def _soak(text: str) -> float:
+    return 0.0 if text == "0" else _minutes(text)

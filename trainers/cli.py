@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from envs.errors import ServerError, SoundFlowError
+from envs.errors import SoundFlowError
 from trainers.arguments import Command, parse
 from trainers.bench_commands import bench
 from trainers.metric_table import metric_table
 from trainers.options import clip_folder, run_config
 from trainers.quiet import quiet_libraries
+from trainers.serve_extra import needs_serve
 
 if TYPE_CHECKING:
     from envs.thinking import ThinkingTime
@@ -184,12 +185,9 @@ def _listen(options: argparse.Namespace) -> None:
 
 def _serve(options: argparse.Namespace) -> None:
     quiet_libraries()
-    try:
+    with needs_serve():
         from policies.server.serve import serve  # noqa: PLC0415 - heavy, and an extra
-    except ImportError as error:
-        if (error.name or "").split(".")[0] not in ("starlette", "uvicorn", "websockets"):
-            raise
-        raise ServerError(f"serve needs the package {error.name}: uv sync --extra serve") from error
+
     serve(
         options.policy,
         options.host,

@@ -24,7 +24,7 @@ from policies.engine.engine import Engine
 from policies.engine.sampling import Sampling
 from policies.modeling_lalm import LALM
 from policies.sequences import Turn, collate, lay_out
-from policies.tokenizer import train_tokenizer
+from policies.tokenizer import ReplyTokenizer, train_tokenizer
 
 RESPONSE_RATE, REPLY_TOKENS = 1 / 30, 12
 _SESSIONS = 64
@@ -72,13 +72,18 @@ def bench_engine() -> dict[str, float]:
 def bench_model() -> LALM:
     """Return `compact` at the quickstart's shape, with random weights, that responds at `RESPONSE_RATE`."""
     torch.manual_seed(0)
-    tokenizer = train_tokenizer(["a sound that nobody has to understand"], 768)
+    tokenizer = bench_tokenizer()
     layout = tokenizer.layout(audio_tokens_per_chunk=1, tokens_per_chunk=4, window_chunks=64)
     model = LALM(LALMConfig.compact(layout, 768)).eval()
     with torch.no_grad():
         model.lm_head.weight[layout.response] = model.lm_head.weight[layout.silent]
         model.decision_head.bias.fill_(float(np.log(RESPONSE_RATE / (1 - RESPONSE_RATE))))
     return model
+
+
+def bench_tokenizer() -> ReplyTokenizer:
+    """Return the tokenizer of `bench_model`."""
+    return train_tokenizer([" ".join(map(str, range(2000)))], 768)  # enough text for all of its ids
 
 
 def _talking(seed: int) -> Sampling:
