@@ -1,5 +1,6 @@
 """`soundflow bench serve`: what a real server process holds, with clients in processes of their own."""
 
+import json
 import math
 import multiprocessing
 import os
@@ -15,7 +16,7 @@ from concurrent.futures import ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory, TemporaryFile
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx2
@@ -36,7 +37,6 @@ _SHARES = {"p50": 0.5, "p99": 0.99, "max": 1.0}
 _REFUSALS = 10
 _TURNOVER_S = 60.0  # after which sessions of the soak leave
 _STOP_S = 30.0  # that the server may take to stop, or to answer
-_FAILED = 'soundflow_closes_total{code="1011"}'
 _MOST_BYSTANDERS, _MOST_ROUNDS_AT_ONCE = 4, 8
 _OFFENDERS = 4  # of a round; one that has just gone may still hold its slot
 _SETTINGS = {"max_output_tokens": REPLY_TOKENS}
@@ -103,13 +103,13 @@ def bench_serve(bench: ServerBench) -> dict[str, Any]:
             policy = Path(work) / "compact"
             _write_policy(policy)
         clients = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
-        with _served(policy, bench.sessions) as server, clients:
+        with _served(policy, bench.sessions, Path(work) / "log") as server, clients:
             numbers |= _under_load(bench, server, clients)
             if bench.soak_minutes:
                 numbers |= _soaked(bench, server, clients)
             if bench.rounds:
                 numbers |= _offended(bench, server, clients)
-            numbers |= {"connections_left": server.connections_left(), "server_failures": server.count(_FAILED)}
+            numbers |= {"connections_left": server.connections_left(), "server_failures": server.failures()}
     return {"policy": "compact, random weights" if bench.policy is None else str(bench.policy), **numbers}
 
 
@@ -222,6 +222,7 @@ class _Server:
 
     address: str
     pid: int
+    log: Path
 
     def cpu(self) -> dict[str, float]:
         """Return seconds of CPU that its threads had so far, and that they waited for; nothing where it is no Linux."""
@@ -233,6 +234,12 @@ class _Server:
             ran, waited, _ = (task / "schedstat").read_text().split()
             ran_ns, waited_ns = ran_ns + int(ran), waited_ns + int(waited)
         return {"server_cores": ran_ns / 1e9, "server_waited_cores": waited_ns / 1e9}
+
+    def failures(self) -> dict[str, int]:
+        """Return what it logged as faults of its own, and how often."""
+        lines = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        faults = [line for line in lines if line["level"] in ("error", "critical")]
+        return dict(Counter(" ".join(line.get(k, "") for k in ("event", "exception", "where")) for line in faults))
 
     def count(self, name: str) -> int:
         """Return a number of `/metrics`; 0: it is not there.
@@ -256,11 +263,11 @@ class _Server:
 
 
 @contextmanager
-def _served(policy: Path, slots: int) -> Iterator[_Server]:
+def _served(policy: Path, slots: int, log_file: Path) -> Iterator[_Server]:
     """Run `soundflow serve` as a user does, in a process of its own."""
     command = [sys.executable, "-m", "trainers.cli", "serve", "--policy", str(policy), "--port", "0"]
     environment = {name: value for name, value in os.environ.items() if name != KEY_VARIABLE}
-    with TemporaryFile("w+") as log:
+    with log_file.open("w", encoding="utf-8") as log:
         process = subprocess.Popen(
             [*command, "--slots", str(slots)], stdout=subprocess.PIPE, stderr=log, text=True, env=environment
         )
@@ -269,10 +276,9 @@ def _served(policy: Path, slots: int) -> Iterator[_Server]:
             line = process.stdout.readline()
             if not line.startswith("listening on "):
                 process.wait()
-                log.seek(0)
-                said = log.read().strip().splitlines() or ["it said nothing"]
+                said = log_file.read_text().strip().splitlines() or ["it said nothing"]
                 raise ServerError(f"the server does not start: {said[-1].removeprefix('soundflow: error: ')}")
-            yield _Server(line.split()[-1], process.pid)
+            yield _Server(line.split()[-1], process.pid, log_file)
         finally:
             process.send_signal(signal.SIGTERM)
             try:

@@ -249,7 +249,7 @@ class Connection:
             except TimeoutError:
                 self._end(Close.SLOW_READER)
                 return
-            except WebSocketDisconnect:
+            except (RuntimeError, WebSocketDisconnect):  # it left, or the WebSocket library has just closed it
                 self._end(None)
                 return
             finally:
