@@ -94,7 +94,7 @@ def bench_serve(bench: ServerBench) -> dict[str, Any]:
         Plain JSON types; `docs/server.md` says what each means.
 
     Raises:
-        ServerError: when the sizes do not fit each other, or the server does not start.
+        ServerError: when the server does not start, with its reason.
     """
     numbers: dict[str, Any] = {"cpus": os.cpu_count(), "load_average_before": os.getloadavg()[0]}
     with TemporaryDirectory() as work:

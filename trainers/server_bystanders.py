@@ -10,7 +10,7 @@ from typing import Any
 from envs.errors import ServerError
 from trainers.server_load import SERVER_VAD, Heard, call, cut_into_frames, make_sound
 
-_SOUND_S, _TURNS = 8.0, 2
+_SOUND_S = 4.0  # of one turn: with two, whether the second cut the reply to the first would depend on the clock
 _NEAR = 1e-4  # between probabilities: what the engine promises of a session in a batch and alone
 
 
@@ -65,11 +65,12 @@ def harm(heard: Heard, alone: Heard, late_ms: float) -> str | None:
         return heard.troubles[0]
     if any(one.latency_ms is None for one in heard.decided):
         return "silence took the place of its sound"
-    if any(one.latency_ms is not None and one.latency_ms > late_ms for one in heard.decided):
-        return f"a decision more than {late_ms:.0f} ms late"
     if not _same_decisions(heard, alone):
         return "other decisions than alone"
-    return None if heard.texts == alone.texts else "other texts than alone"
+    if heard.texts != alone.texts:
+        return "other texts than alone"
+    late = any(one.latency_ms is not None and one.latency_ms > late_ms for one in heard.decided)
+    return f"a decision more than {late_ms:.0f} ms late" if late else None
 
 
 def _same_decisions(heard: Heard, alone: Heard) -> bool:
@@ -116,6 +117,6 @@ async def _watch(address: str, bystanders: Bystanders, alone: Sequence[Heard], o
 
 
 async def _play(address: str, bystanders: Bystanders, number: int, seconds: float | None) -> Heard:
-    sound = make_sound(bystanders.sound_s, number, _TURNS)
+    sound = make_sound(bystanders.sound_s, number)
     settings = bystanders.settings | (SERVER_VAD if number % 2 == 0 else {})
     return await call(address, cut_into_frames(sound, number), seconds, settings)

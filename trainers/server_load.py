@@ -83,11 +83,11 @@ class Heard:
         return self.errors + ([] if self.close is None else [f"closed with {self.close}"])
 
 
-def make_sound(seconds: float, seed: int, turns: int = 1) -> Pcm:
-    """Return noise int16 [24,000 * seconds], as loud as speech in the first quarter of each of some turns."""
+def make_sound(seconds: float, seed: int) -> Pcm:
+    """Return noise int16 [24,000 * seconds], as loud as speech in its first quarter."""
     rng = np.random.default_rng(seed)
     noise = rng.standard_normal(round(INPUT_RATE * seconds))
-    place = np.arange(len(noise)) * turns / len(noise) % 1
+    place = np.arange(len(noise)) / len(noise)
     level = np.where(place < 0.25, _LOUD * (0.2 + np.sin(np.pi * place / 0.25)), _QUIET)
     return (32767 * (level * noise).clip(-1, 1)).astype("<i2")
 
