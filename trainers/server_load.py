@@ -19,7 +19,7 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from policies.server.limits import Close
 from policies.server.messages import Event
-from policies.server.resampling import INPUT_CHUNK, INPUT_RATE
+from policies.server.resampling import INPUT_CHUNK, PROTOCOL_RATE
 
 _QUIET, _LOUD = 0.0005, 0.1  # of full scale, RMS: to both sides of what `server_vad` takes for speech
 _SHORTEST_S, _LONGEST_S = 0.02, 0.1  # of a frame: what an AudioWorklet gathers before it hands on
@@ -86,7 +86,7 @@ class Heard:
 def make_sound(seconds: float, seed: int) -> Pcm:
     """Return noise int16 [24,000 * seconds], as loud as speech in its first quarter."""
     rng = np.random.default_rng(seed)
-    noise = rng.standard_normal(round(INPUT_RATE * seconds))
+    noise = rng.standard_normal(round(PROTOCOL_RATE * seconds))
     place = np.arange(len(noise)) / len(noise)
     level = np.where(place < 0.25, _LOUD * (0.2 + np.sin(np.pi * place / 0.25)), _QUIET)
     return (32767 * (level * noise).clip(-1, 1)).astype("<i2")
@@ -97,7 +97,9 @@ def cut_into_frames(sound: Pcm, seed: int) -> list[Frame]:
     rng = np.random.default_rng(seed)
     frames, at = [], 0
     while at < len(sound):
-        piece = sound[at : at + int(rng.integers(int(_SHORTEST_S * INPUT_RATE), int(_LONGEST_S * INPUT_RATE) + 1))]
+        piece = sound[
+            at : at + int(rng.integers(int(_SHORTEST_S * PROTOCOL_RATE), int(_LONGEST_S * PROTOCOL_RATE) + 1))
+        ]
         frames.append(Frame(event_text("input_audio_buffer.append", audio=encode_pcm(piece)), len(piece)))
         at += len(piece)
     return frames
@@ -144,7 +146,7 @@ class LiveClient:
         for message, count in frames if seconds is None else cycle(frames):
             samples += count
             if seconds is not None:
-                due = begin + samples / INPUT_RATE
+                due = begin + samples / PROTOCOL_RATE
                 if due > begin + seconds + 1e-9:
                     break
                 await asyncio.sleep(max(due - time.monotonic(), 0))
