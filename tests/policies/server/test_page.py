@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from policies.server.resampling import INPUT_RATE
+from policies.server.resampling import PROTOCOL_RATE
 from tests.policies.server.browser import OTHER_NAME, Tab, browser, new_tab
 from tests.policies.server.conftest import Event, client, run, running
 
@@ -59,8 +59,8 @@ def press(tab: Tab, key: str, on: str) -> None:
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A second that is loud in the right channel alone."""
     path = tmp_path_factory.mktemp("sound") / "noise.wav"
-    right = 0.2 * np.random.default_rng(0).standard_normal(INPUT_RATE)
-    sf.write(path, np.stack((0 * right, right), axis=1), INPUT_RATE)
+    right = 0.2 * np.random.default_rng(0).standard_normal(PROTOCOL_RATE)
+    sf.write(path, np.stack((0 * right, right), axis=1), PROTOCOL_RATE)
     return path
 
 
@@ -118,9 +118,9 @@ def test_a_file_is_heard_from_its_first_sample_and_answered(tab: Tab, address: s
         tab.drop("main", sound)
     tab.until("a reply", lambda: any(replies(tab)))
     tab.until("the end of the file", lambda: say(tab) == "noise.wav is over; listening to silence")
-    tab.until("silence", lambda: not sent(tab)[-INPUT_RATE // 10 :].any())
+    tab.until("silence", lambda: not sent(tab)[-PROTOCOL_RATE // 10 :].any())
     (loud,) = np.nonzero(sent(tab))
-    assert np.ptp(loud) == pytest.approx(INPUT_RATE, abs=INPUT_RATE // 100)
+    assert np.ptp(loud) == pytest.approx(PROTOCOL_RATE, abs=PROTOCOL_RATE // 100)
     assert colours(tab, "#spectrogram") > 10
     assert not tab.complaints()
 
