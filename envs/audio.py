@@ -169,7 +169,8 @@ def write_wav(path: Path, audio: Audio) -> None:
         sf.write(aside, audio, SAMPLE_RATE, subtype="PCM_16", format="WAV")
         aside.replace(path)
     except (sf.LibsndfileError, OSError) as error:
-        raise AudioError(f"{path}: cannot be written: {error}") from error
+        said = str(error).replace(str(aside), str(path))
+        raise AudioError(f"{path}: cannot be written: {said}") from error
     finally:
         aside.unlink(missing_ok=True)
 

@@ -1,6 +1,6 @@
 """Streams of several sources as one: what worker processes are handed, who import no torch for it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from envs.scenario import Scenario
@@ -8,10 +8,10 @@ from envs.scenario import Scenario
 
 @dataclass(frozen=True)
 class ScenarioMix:
-    """Scenarios numbered through: number i is that of `picks[i]`, a source's index and a seed."""
+    """Scenarios by number: number i is that of `picks[i]`, a source's index and a seed."""
 
     sources: Sequence[Callable[[int], Scenario]]
-    picks: Sequence[tuple[int, int]]
+    picks: Sequence[tuple[int, int]] | Mapping[int, tuple[int, int]]
 
     def __len__(self) -> int:
         return len(self.picks)

@@ -42,7 +42,7 @@ def write_policy(folder: Path, model: LALM, tokenizer: ReplyTokenizer, card: str
     """
     if getattr(model, "peft_config", None):
         raise PolicyError(f"{folder}: the model has adapters beside its weights; call merge_lora(model) first")
-    folder = folder.resolve()  # "." has no name to stand beside
+    asked, folder = folder, folder.resolve()  # "." has no name to stand beside
     aside = folder.with_name(f".{folder.name}.{os.getpid()}")
     try:
         model.save_pretrained(aside)
@@ -54,7 +54,8 @@ def write_policy(folder: Path, model: LALM, tokenizer: ReplyTokenizer, card: str
             file.chmod(mode)
             file.replace(folder / file.name)
     except Exception as error:  # safetensors and tokenizers have errors of their own, of no special kind
-        raise PolicyError(first_line(f"{folder}: the policy cannot be written: {error}")) from error
+        said = str(error).replace(str(aside), str(asked))  # which is gone before anybody reads this
+        raise PolicyError(first_line(f"{asked}: the policy cannot be written: {said}")) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 

@@ -59,6 +59,7 @@ def reinforced_card(
     began_as: str,
     seed: int,
     ppo: ReinforcementConfig,
+    streams: str,
     configuration: str,
     model: LALM,
     results: Results,
@@ -70,6 +71,7 @@ def reinforced_card(
         began_as: The policy folder that the run began with.
         seed: Of the run.
         ppo: What was optimised, and how.
+        streams: On which abilities or corpora, by weight.
         configuration: Of the run, as YAML.
         model: The policy's.
         results: Of the run, the policy under the name "after".
@@ -77,7 +79,7 @@ def reinforced_card(
     """
     how = "GRPO" if ppo.algorithm == "grpo" else "PPO"
     suites = tuple(
-        Suite(suite, f"{table['after']['mean_reward'].count} {_TITLES.get(suite, 'streams')}", table["after"])
+        Suite(suite, f"{table['after']['mean_reward'].count} {_title(suite)}", table["after"])
         for suite, table in results.items()
     )
     heard = "streams of built-in sounds" if recordings is None else "streams of built-in sounds and of recordings"
@@ -86,7 +88,7 @@ def reinforced_card(
         name=f"A SoundFlow policy reinforced with {how}, seed {seed}",
         summary=f"A policy whose timing and words were reinforced with {how} on an environment's reward.",
         data=f"It began as the policy `{began_as}`, whose own card says what it had learned from, and its licence. It"
-        f" was reinforced on {heard}.{table}",
+        f" was reinforced on {heard}; by weight: {streams}.{table}",
         training=f"{how}: {ppo.iterations} iterations of {ppo.episodes_per_iteration} episodes. The whole"
         f" configuration:\n\n```yaml\n{configuration}```",
         limitations="Those of the policy that it began as. It was judged on composed streams, not in rooms, with their"
@@ -96,6 +98,12 @@ def reinforced_card(
         tags=("reinforcement-learning", ppo.algorithm),
     )
     return model_card(facts, model.config)
+
+
+def _title(suite: str) -> str:
+    """Return what the streams of a suite of `kind: ppo` are; a part of its data mix has a suite of its name."""
+    part = suite.removeprefix("held_out_")
+    return _TITLES.get(suite, "streams" if part == suite else f"streams of {part}, none of them trained on")
 
 
 def _data(recordings: ClipLibrary | None) -> str:

@@ -20,7 +20,6 @@ class StreamsConfig:
         respond_share: Share of foreground sounds that deserve a reply.
         min_chunks: Least length of a stream, in chunks of 0.4 s.
         max_chunks: Greatest length.
-        validation_count: Streams that are judged on in the course of the run.
         held_out_count: Streams for the final evaluation.
         held_out_clips: Part of the recordings held out, whole recordings and speakers at a time.
         workers: Processes that compose streams.
@@ -30,7 +29,6 @@ class StreamsConfig:
     respond_share: Share = 0.4
     min_chunks: PositiveInt = 40
     max_chunks: PositiveInt = 60
-    validation_count: PositiveInt = 64
     held_out_count: PositiveInt = 448
     held_out_clips: Part = 0.3
     workers: PositiveInt = 2
@@ -41,7 +39,18 @@ class StreamsConfig:
 
 
 @dataclass(frozen=True)
-class ScenesConfig(StreamsConfig):
+class ValidatedStreamsConfig(StreamsConfig):
+    """Which streams a run is trained on and judged by that looks at some on its way.
+
+    Attributes:
+        validation_count: Streams that are judged on in the course of the run.
+    """
+
+    validation_count: PositiveInt = 64
+
+
+@dataclass(frozen=True)
+class ScenesConfig(ValidatedStreamsConfig):
     """Which streams are composed, those of supervised training included.
 
     Attributes:
@@ -152,6 +161,8 @@ class ReinforcementConfig:
         lora_rank: Above 0, adapters of this rank are trained in place of the trunk, and merged at the end. The
             reference is the model without them: there is no second copy.
         streams: Different streams to play; they are played again when all were.
+        episode_chunks: A time limit: an episode is cut after so many chunks, and what it was worth to go on from there
+            is the critic's estimate. None: streams are played to their end.
         rollout_workers: Ray actors that play, of each process that learns; 0: that process plays.
         episodes_per_task: Episodes that are played in one batch. The last bits depend on it, and on nothing else of
             where they are played. None: as many as there are for this process, or for each of its workers.
@@ -183,6 +194,7 @@ class ReinforcementConfig:
     whiten_advantages: bool = False
     lora_rank: NonNegativeInt = 0
     streams: PositiveInt = 448
+    episode_chunks: PositiveInt | None = None
     rollout_workers: NonNegativeInt = 0
     episodes_per_task: PositiveInt | None = None
     max_staleness: Literal[0, 1] = 0
@@ -227,12 +239,18 @@ class ReinforcementConfig:
 
 
 @dataclass(frozen=True)
-class EvaluationConfig:
-    """How policies are judged; `thresholds` are the decision thresholds tried on validation streams."""
+class JudgingConfig:
+    """How policies are judged: streams at once, and resamples of the intervals."""
 
     batch_size: PositiveInt = 64
-    thresholds: Annotated[tuple[Part, ...], Field(min_length=1)] = (0.35, 0.5, 0.65)
     bootstrap: PositiveInt = 1000
+
+
+@dataclass(frozen=True)
+class EvaluationConfig(JudgingConfig):
+    """How policies are judged; `thresholds` are the decision thresholds tried on validation streams."""
+
+    thresholds: Annotated[tuple[Part, ...], Field(min_length=1)] = (0.35, 0.5, 0.65)
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,8 @@ class CriticCredit:
         for rollout, own, seen in zip(rollouts, values.split(counts), known.split(counts), strict=True):
             last = self._value_of_cut(rollout, seen[-1:]) if rollout.truncated else 0.0
             rewards, chunks = rollout.decision_rewards, torch.tensor(rollout.decision_chunks)
-            result.append(own + decision_advantages(rewards, own, chunks, last, gamma, gae_lambda))
+            end = len(rollout.trace.steps)
+            result.append(own + decision_advantages(rewards, own, chunks, end, last, gamma, gae_lambda))
         return torch.cat(result)
 
     def _value_of_cut(self, rollout: Rollout, latest: Tensor) -> float:

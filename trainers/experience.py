@@ -92,6 +92,14 @@ class Experience:
         hidden = model.hidden_states(tokens, self.audio)[new_row[self.row[taken]], self.at[taken]]
         return hidden, taken
 
+    def states_of(self, model: LALM, budget: int | None) -> Tensor:
+        """Return the hidden states of a model that predict all actions, [A, hidden]; see `pieces` for the budget."""
+        done = [self.hidden_of(model, piece, budget is not None) for piece in self.pieces(budget)]
+        result = torch.empty(len(self.row), done[0][0].shape[1], dtype=done[0][0].dtype, device=done[0][0].device)
+        for hidden, taken in done:
+            result[taken] = hidden
+        return result
+
 
 def experience(model: LALM, rollouts: Sequence[Rollout]) -> Experience:
     """Lay the rollouts out as one padded batch on the model's device, action tokens in the rollouts' own order."""

@@ -7,6 +7,7 @@ numpy's, so that a run that goes on takes the very same steps: on the same machi
 
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 from stable_baselines3 import PPO
 from torch import Tensor
 
+from envs.rewards.bill import Bill, add_bills
 from policies.checkpoint_tensors import check_tensors
 from policies.gate_vec_env import GateVecEnv
 from trainers.checkpoints import Checkpoint, load_random, random_tensors, save_checkpoint
@@ -41,6 +43,7 @@ def save_gate_run(folder: Path, model: PPO, env: GateVecEnv, run: Mapping[str, A
         "last_episode_starts": np.asarray(model._last_episode_starts).tolist(),
         "ep_info": list(model.ep_info_buffer or ()),
         "numpy": [kind, position, has_gauss, gauss],
+        "bills": {name: asdict(bill) for name, bill in env.env.reward.bills.items()},
     }
     tensors = {
         **_learned(model),
@@ -70,6 +73,7 @@ def restore_gate_run(found: Checkpoint, model: PPO, env: GateVecEnv) -> None:
     kind, position, has_gauss, gauss = state["numpy"]
     np.random.set_state((kind, found.tensors["numpy"].numpy(), position, has_gauss, gauss))  # noqa: NPY002
     load_random(found, "random")
+    add_bills(env.env.reward.bills, {name: Bill(**own) for name, own in state["bills"].items()})
 
 
 def _learned(model: PPO) -> dict[str, Tensor]:

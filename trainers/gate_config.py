@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from envs.curriculum import Stage
-from trainers.config import Seed, Share, StreamsConfig
+from trainers.config import Seed, Share, ValidatedStreamsConfig
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class GateConfig:
     device: str = "cpu"
     chunks: PositiveInt = 8
     ppo: GatePPOConfig = field(default_factory=GatePPOConfig)
-    scenes: StreamsConfig = field(default_factory=StreamsConfig)
+    scenes: ValidatedStreamsConfig = field(default_factory=ValidatedStreamsConfig)
     curriculum: tuple[Stage, ...] = ()
     reward: list[dict[str, Any]] = field(default_factory=list)
     evaluate_every: PositiveInt = 10

@@ -45,9 +45,10 @@ _SHOWN = ("trigger_f1", "trigger_precision", "trigger_recall", "false_alarms_per
 def run_gate(config: GateConfig, out: Path, clips: ClipFolder | None = None) -> None:
     """Train and judge a gate; everything is written under `out`.
 
-    Writes `config.yaml`, `gate/` (see `policies.gate.Gate`), `metrics.json` of held-out streams, and TensorBoard events
-    in `logs/`. Where a run of the same configuration was killed, its last checkpoint is gone on from, and the gate is
-    bit for bit that of a run that was not. What another run left there is kept in `earlier-N/`.
+    Writes `config.yaml`, `gate/` (see `policies.gate.Gate`), `metrics.json` of held-out streams, TensorBoard events in
+    `logs/`, and `bills.json` where a scorer of the reward cost something. Where a run of the same configuration was
+    killed, its last checkpoint is gone on from, and the gate is bit for bit that of a run that was not. What another
+    run left there is kept in `earlier-N/`.
 
     Raises:
         ConfigError: when `out` cannot be a folder, the device is none, the reward fails, or the curriculum has a fault;
@@ -81,6 +82,7 @@ def run_gate(config: GateConfig, out: Path, clips: ClipFolder | None = None) -> 
     gate = Gate(model.policy, encoder)
     gate.save(out / "gate")
     _judge(config, run, gate)
+    run.write_bills()
     shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)  # the gate is what they were for
 
 

@@ -14,12 +14,20 @@ from torch import Tensor, distributed, nn
 T = TypeVar("T")
 
 
+def learning_device() -> torch.device:
+    """Return where this process learns and plays: its own GPU where CUDA is there, else the CPU.
+
+    No other accelerator: the rotary angles are in float64, which not all of them have.
+    """
+    return PartialState().device if torch.cuda.is_available() else torch.device("cpu")
+
+
 class Learners:
     """All learners, seen from one of them. Every one has to make the same calls, in the same order."""
 
     def __init__(self) -> None:
         state = PartialState()  # of the process; Accelerate has read the environment that torchrun set
-        self.rank, self.count, self.device = state.process_index, state.num_processes, state.device
+        self.rank, self.count, self.device = state.process_index, state.num_processes, learning_device()
 
     @property
     def is_main(self) -> bool:

@@ -12,7 +12,6 @@ deserves credit is said in trainers/credit.py, the loss in trainers/ppo_loss.py,
 from in trainers/ppo_state.py.
 """
 
-import math
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -25,10 +24,13 @@ import torch
 from datasets import Dataset
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
+from torch.utils.tensorboard import SummaryWriter
 from transformers import GenerationConfig, TrainerControl
+from transformers.integrations import TensorBoardCallback
 
 from envs.errors import ConfigError, PolicyError
 from envs.rewards import Reward
+from envs.rewards.bill import Bill, add_bills, sum_bills
 from policies.lora import add_lora, has_lora, merge_lora
 from policies.modeling_lalm import LALM
 from policies.tokenizer import ReplyTokenizer
@@ -37,14 +39,14 @@ from trainers.credit import Credit, CriticCredit, GroupCredit
 from trainers.critic import SITUATION_SIZE, Critic
 from trainers.experience import Experience, experience
 from trainers.kl_controller import KLController
-from trainers.learners import Learners
-from trainers.ppo_loss import RAW, SPLIT, PPOLoss, raw_ids, raw_log_probs
+from trainers.learners import Learners, learning_device
+from trainers.ppo_loss import RAW, SPLIT, PPOLoss
 from trainers.ppo_parameters import make_optimizer, train_only_what_is_asked
 from trainers.ppo_state import identity, restore_newest, save_run
 from trainers.ppo_summary import Reinforced, Stopwatch, mean_kl, reinforced, summary
 from trainers.progress import show_progress
-from trainers.reference import AdaptersOff
-from trainers.rollout_workers import LocalBackend, Player, RayBackend, RolloutWorkers
+from trainers.reference import AdaptersOff, hold_to_reference
+from trainers.rollout_workers import Player, RolloutWorkers, make_workers
 from trainers.rollouts import Rollout
 from trainers.scenes import ScenariosAt
 
@@ -150,26 +152,43 @@ class StreamPPOTrainer(PPOTrainer):
             restore_newest(self, self.checkpoints)
         self.workers = self._make_workers()
         self.workers.put(self.policy.state_dict())
+        board = self._open_board()
         self.control = self.callback_handler.on_train_begin(args, self.state, self.control)
         try:
             for iteration in range(self.state.global_step, args.num_total_batches):
                 self._iterate(iteration)
                 due = self.state.global_step % self.checkpoint_every == 0
-                if self.checkpoints is not None and due and self.learners.is_main:
-                    save_run(self, self.checkpoints)
+                if self.checkpoints is not None and due:
+                    bills = self._others_bills()
+                    if self.learners.is_main:
+                        save_run(self, self.checkpoints, bills)
                 self.control = self.callback_handler.on_step_end(args, self.state, self.control)
+            add_bills(self.reward_model.reward.bills, self._others_bills())
         finally:
             self.workers.close()
+            if board is not None:
+                board.close()
         self.control = self.callback_handler.on_train_end(args, self.state, self.control)
+
+    def _open_board(self) -> SummaryWriter | None:
+        """Log to TensorBoard from here on; what a killed run logged after its checkpoint is hidden."""
+        if not self.learners.is_main:
+            return None
+        step = self.state.global_step
+        board = SummaryWriter(self.args.output_dir, purge_step=step + 1 if step else None)
+        self.add_callback(TensorBoardCallback(board))
+        return board
+
+    def _others_bills(self) -> dict[str, Bill]:
+        """Return what scoring has cost in the processes that play for this one, and in all but the main one."""
+        own = [self.workers.bills()] + ([] if self.learners.is_main else [self.reward_model.reward.bills])
+        return sum_bills(self.learners.gather(own))
 
     def _make_workers(self) -> RolloutWorkers:
         """Return what plays this process's episodes: the process itself with its policy, or Ray actors."""
-        config, environment = self.config, self.reward_model
-        what = (self.policy, self.tokenizer, environment.scenarios, environment.reward)
-        ray = config.rollout_workers
-        backend = RayBackend(*what, num_workers=ray) if ray else LocalBackend(Player(*what))
-        each = math.ceil(len(self.learners.share(config.episodes_per_iteration)) / max(ray, 1))
-        return RolloutWorkers(backend, config.episodes_per_task or each, config.max_staleness)
+        world, limit = self.reward_model, self.config.episode_chunks
+        player = Player(self.policy, self.tokenizer, world.scenarios, world.reward, limit)
+        return make_workers(player, self.config, len(self.learners.share(self.config.episodes_per_iteration)))
 
     def _iterate(self, iteration: int) -> None:
         watch = Stopwatch()
@@ -224,21 +243,10 @@ class StreamPPOTrainer(PPOTrainer):
             batch: This process's episodes.
             rollouts: Those of all processes: each compares with the same mean, and fits the same critic.
         """
-        decided = batch.is_decision
-        with torch.no_grad():
-            reference = self._states(self.ref_model, batch)
-            if self.config.objective == "raw_token":
-                own = raw_log_probs(self.policy, self._states(self.policy, batch), decided)
-                batch.raw_log_prob = own.gather(1, raw_ids(self.policy, batch).unsqueeze(1)).squeeze(1)
-                batch.raw_reference = raw_log_probs(self.ref_model, reference, decided)
-            else:
-                batch.reference = (
-                    self.ref_model.decision_log_probs(reference[decided]),
-                    self.ref_model.content_log_probs(reference[~decided]),
-                )
+        reference = hold_to_reference(batch, self.policy, self.ref_model, self.config)
         frozen = None
         if self.config.algorithm == "ppo" and self.config.critic == "hidden":
-            frozen = torch.cat(self.learners.gather([reference[decided].cpu()]))
+            frozen = torch.cat(self.learners.gather([reference[batch.is_decision].cpu()]))
         found, logged = self.credit.assign(rollouts, frozen, self.state.global_step == 0)
         self.learners.copy_from_main(self.critic.parameters())  # on GPUs the last bits of sums may differ
         mine, device = found.of(rollouts, self.learners.share(len(rollouts))), batch.row.device
@@ -246,15 +254,6 @@ class StreamPPOTrainer(PPOTrainer):
         batch.decision_advantage = mine.decision.to(device)
         batch.content_advantage, batch.raw_advantage = mine.content.to(device), mine.raw.to(device)
         return logged
-
-    def _states(self, model: LALM, batch: Experience) -> Tensor:
-        """Return the states that predict all actions: [A, hidden]."""
-        budget = self.config.tokens_per_minibatch
-        done = [batch.hidden_of(model, piece, budget is not None) for piece in batch.pieces(budget)]
-        result = torch.empty(len(batch.row), done[0][0].shape[1], dtype=done[0][0].dtype, device=done[0][0].device)
-        for hidden, taken in done:
-            result[taken] = hidden
-        return result
 
     def _update(self, batch: Experience) -> dict[str, float]:
         """Make several epochs of minibatches of episodes; return mean statistics.
@@ -310,13 +309,14 @@ def make_trainer(
     checkpoints: Path | None = None,
     checkpoint_every: int = 1,
 ) -> StreamPPOTrainer:
-    """Return the trainer of `train_ppo`; adapters are on the model then.
+    """Return the trainer of `train_ppo`; the model is where it learns then, with its adapters.
 
     Raises:
         PolicyError: when adapters are asked for and there are some.
     """
     if config.lora_rank and has_lora(model):
         raise PolicyError("the model has adapters, and ppo.lora_rank asks for new ones; call merge_lora(model) first")
+    model.to(learning_device())
     model.generation_config = GenerationConfig()  # TRL writes its stop token there
     arguments = PPOConfig(
         output_dir=str(out),
@@ -332,7 +332,7 @@ def make_trainer(
         cliprange=config.clip,
         kl_coef=config.kl_coef,
         num_sample_generations=0,
-        report_to=["tensorboard"],
+        report_to=[],  # which would make a folder of its own for every start
         save_strategy="no",
         bf16=False,
         gradient_checkpointing=False,
@@ -371,14 +371,15 @@ def train_ppo(
     """Reinforce a supervised policy in place; return what its rollouts earned, and what they cost.
 
     Args:
-        model: The policy. Adapters that `config` asks for are merged into it at the end.
+        model: The policy; it is moved to this process's GPU where there is one, and everything with it. Adapters that
+            `config` asks for are merged into it at the end.
         tokenizer: Its tokenizer.
         scenarios: Give, of the share of the iterations that are done, the scenario of each seed; `Steady` or a
             curriculum's.
         seeds: Of the scenarios to play; they are played again when all were.
         reward: What the episodes earn.
         config: What is optimised, and how.
-        out: For TensorBoard.
+        out: For TensorBoard; a run that goes on logs on there.
         seed: Of everything that is drawn.
         checkpoints: A folder for the run's state. Called again with the same arguments after a kill, the run goes on
             from there, and on a CPU ends with the same bits as one that was not killed, Ray's actors or not. With

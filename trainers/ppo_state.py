@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from envs.errors import ConfigError
+from envs.rewards.bill import Bill, add_bills, sum_bills
 from policies.modeling_lalm import LALM
 from trainers.checkpoints import (
     Checkpoint,
@@ -39,8 +40,14 @@ def identity(model: LALM, config: ReinforcementConfig, seed: int, seeds: Sequenc
     return own | {f"ppo.{key}": value for key, value in asdict(config).items()}
 
 
-def save_run(trainer: "StreamPPOTrainer", folder: Path) -> None:
-    """Write a checkpoint of a run between two iterations."""
+def save_run(trainer: "StreamPPOTrainer", folder: Path, bills: Mapping[str, Bill]) -> None:
+    """Write a checkpoint of a run between two iterations.
+
+    Args:
+        trainer: Of the run.
+        folder: Of its checkpoints.
+        bills: What scoring has cost in other processes; what it has cost in this one, the trainer's reward knows.
+    """
     tensors: dict[str, Tensor] = {f"policy.{name}": p for name, p in _trained(trainer).items()}
     tensors |= module_tensors(trainer.critic.score, "critic")
     own, optimizer = optimizer_state(trainer.optimizer, "optimizer")
@@ -56,6 +63,7 @@ def save_run(trainer: "StreamPPOTrainer", folder: Path) -> None:
         "ahead": trainer.ahead,
         "kl_coefficients": trainer.kl.coefficients,
         "generators": _pack_generators(),
+        "bills": {k: asdict(v) for k, v in sum_bills([trainer.reward_model.reward.bills, bills]).items()},
     }
     save_checkpoint(folder, trainer.state.global_step, tensors, state, trainer.identity, keep=2)
 
@@ -96,6 +104,8 @@ def _restore(trainer: "StreamPPOTrainer", found: Checkpoint) -> None:
         setattr(trainer.state, key, value)
     trainer.ahead = state["ahead"]
     trainer.kl.coefficients = dict(state["kl_coefficients"])
+    if trainer.learners.is_main:
+        add_bills(trainer.reward_model.reward.bills, {name: Bill(**own) for name, own in state["bills"].items()})
     load_random(found, "random")
     _unpack_generators(state["generators"])
 

@@ -13,7 +13,6 @@ from tqdm import tqdm
 
 from envs.files import write_text
 from envs.metrics import Metric, evaluate_traces, metrics_json
-from envs.rewards.bill import BILLS, write_bills
 from envs.trace import Trace
 from policies.baselines import NEED_NOTHING, make_baseline
 from policies.modeling_lalm import LALM
@@ -117,10 +116,7 @@ def _publish(run: Run, results: dict[str, dict[str, dict[str, Metric]]], played:
     for suite, traces in played.items():
         lines = (json.dumps(trace.to_json(), allow_nan=False) for trace in traces)
         write_text(run.out / f"traces_{suite}.jsonl", "\n".join(lines) + "\n")
-    if run.reward.bills:
-        write_bills(run.out / BILLS, run.reward.bills)
-    for name, bill in run.reward.bills.items():
-        print(f"{name}: {bill}")
+    run.write_bills()
     episodes = []
     for suite, traces in played.items():
         streams = run.held_out[suite]

@@ -2,10 +2,14 @@
 
 import copy
 
+import torch
 from torch import Tensor, nn
 
 from policies.lora import adapters_off
 from policies.modeling_lalm import LALM, SequenceBatch
+from trainers.config import ReinforcementConfig
+from trainers.experience import Experience
+from trainers.ppo_loss import raw_ids, raw_log_probs
 
 
 class AdaptersOff(nn.Module):
@@ -45,3 +49,30 @@ class AdaptersOff(nn.Module):
     def decision_odds(self, hidden: Tensor) -> Tensor:
         """Return what that head adds to the log-odds."""
         return self._of[0].decision_odds(hidden, self.decision_head)
+
+
+@torch.no_grad()
+def hold_to_reference(batch: Experience, policy: LALM, reference: LALM, config: ReinforcementConfig) -> Tensor:
+    """Add the reference's probabilities to a batch, and what the vocabulary-wide policy sampled with where it is one.
+
+    Args:
+        batch: Takes them.
+        policy: That sampled.
+        reference: That it is held to; a model, or what looks like one.
+        config: Of the run.
+
+    Returns:
+        The reference's hidden states that predict the actions: [A, hidden].
+    """
+    budget, decided = config.tokens_per_minibatch, batch.is_decision
+    states = batch.states_of(reference, budget)
+    if config.objective == "raw_token":
+        own = raw_log_probs(policy, batch.states_of(policy, budget), decided)
+        batch.raw_log_prob = own.gather(1, raw_ids(policy, batch).unsqueeze(1)).squeeze(1)
+        batch.raw_reference = raw_log_probs(reference, states, decided)
+    else:
+        batch.reference = (
+            reference.decision_log_probs(states[decided]),
+            reference.content_log_probs(states[~decided]),
+        )
+    return states

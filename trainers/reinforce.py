@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -19,10 +20,23 @@ from policies.policy_folder import read_policy, write_policy
 from policies.tokenizer import ReplyTokenizer
 from trainers.card import reinforced_card
 from trainers.clips import ClipFolder
-from trainers.config import EvaluationConfig, ModelConfig, QuickstartConfig, ReinforcementConfig, ScenesConfig, Seed
+from trainers.config import (
+    EvaluationConfig,
+    JudgingConfig,
+    ModelConfig,
+    QuickstartConfig,
+    ReinforcementConfig,
+    ScenesConfig,
+    Seed,
+    StreamsConfig,
+)
+from trainers.learners import learning_device
+from trainers.ppo_streams import held_out_streams, played_streams, suite_of
 from trainers.run import Run, compose_suites, judge_model, prepare
 from trainers.run_folder import CHECKPOINTS, CONFIG, begin_run, check_run_folder
-from trainers.scenes import PPO_SEEDS, ComposedCurriculum, ScenariosAt, seeds
+from trainers.scenes import PPO_SEEDS, seeds
+from trainers.stage_config import SOUNDS, Data
+from trainers.stage_data import part_scenarios
 
 _METRICS = "metrics.json"
 
@@ -35,28 +49,39 @@ class PPORunConfig:
         kind: What tells it from other runs.
         policy: The policy folder to begin with.
         seed: Of everything that is drawn.
-        scenes: Which streams are composed; `train_count` and `validation_count` mean nothing here.
+        scenes: Which streams are composed; how long those of ability Proactive are, and how many sounds in them deserve
+            a reply.
+        data: The mix of streams that are played, as a supervised stage has it. The policy is judged on held-out streams
+            of each part.
         ppo: What is optimised, and how.
         checkpoint_every: Iterations after which the run's state is kept.
-        curriculum: How the streams grow harder in the course of the run, by share of its iterations; the policy is
-            judged on streams without one. A stage composes its streams when it begins.
-        evaluation: How the policy is judged, before and after; it keeps its threshold, so `thresholds` mean nothing.
+        curriculum: How the streams of ability Proactive grow harder in the course of the run, by share of its
+            iterations; the policy is judged on streams without one. A stage composes its streams when it begins.
+        evaluation: How the policy is judged, before and after; it keeps its threshold.
         reward: Named components, one at least.
     """
 
     kind: Literal["ppo"] = "ppo"
     policy: str = "runs/quickstart/policy"
     seed: Seed = 0
-    scenes: ScenesConfig = field(default_factory=ScenesConfig)
+    scenes: StreamsConfig = field(default_factory=StreamsConfig)
+    data: Data = SOUNDS
     ppo: ReinforcementConfig = field(default_factory=ReinforcementConfig)
     checkpoint_every: PositiveInt = 1
     curriculum: tuple[Stage, ...] = ()
-    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    evaluation: JudgingConfig = field(default_factory=JudgingConfig)
     reward: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if not self.reward:
             raise ValueError("reward is [], expected one component at least, such as {name: latency, weight: 1.0}")
+        for name, count in Counter(part.name for part in self.data).items():
+            if count > 1:
+                raise ValueError(f"data names {name!r} {count} times; name it once, with the weight of all")
+        if self.ppo.streams < len(self.data):
+            raise ValueError(f"ppo.streams is {self.ppo.streams}, expected one for each part of data at least")
+        if self.curriculum and not any(part.is_of_sounds for part in self.data):
+            raise ValueError("a curriculum changes the streams of ability Proactive, and data has none of them")
 
 
 def run_ppo(config: PPORunConfig, out: Path, clips: ClipFolder | None = None) -> None:
@@ -64,9 +89,10 @@ def run_ppo(config: PPORunConfig, out: Path, clips: ClipFolder | None = None) ->
 
     Writes `config.yaml`, `policy/`, TensorBoard events in `logs/`, checkpoints while it trains, and at last
     `metrics.json`: on each suite of held-out streams the metrics before and after, and their difference, paired over
-    the streams. Killed and started again with the same arguments, it goes on after the latest checkpoint, and on a CPU
-    the policy has the bytes of a run that was not killed. What another run left there is kept in `earlier-N/`.
-    Under `torchrun`, all processes learn, and the main one writes and judges; `out` has to be seen by all of them.
+    the streams; and `bills.json` where a scorer of the reward cost something. Killed and started again with the same
+    arguments, it goes on after the latest checkpoint, and on a CPU the policy has the bytes of a run that was not
+    killed. What another run left there is kept in `earlier-N/`. Under `torchrun`, all processes learn, and the main one
+    writes and judges; `out` has to be seen by all of them.
 
     Args:
         config: Of the run.
@@ -76,7 +102,7 @@ def run_ppo(config: PPORunConfig, out: Path, clips: ClipFolder | None = None) ->
     Raises:
         PolicyError: when `config.policy` is no policy folder, or the new one cannot be written.
         ConfigError: when `out` cannot be a folder, or the reward or the curriculum fails; nothing is written then.
-        ManifestError: when `clips` cannot be used; nothing is written then.
+        SoundFlowError: when `clips` or a part of the data cannot be used; nothing is written then.
         OSError: when a result cannot be written; it is not left half-written.
     """
     torch.manual_seed(config.seed)
@@ -84,11 +110,14 @@ def run_ppo(config: PPORunConfig, out: Path, clips: ClipFolder | None = None) ->
     model, tokenizer, _ = read_policy(Path(config.policy))
     run = prepare(_as_quickstart(config, model), out, clips)
     curriculum = Curriculum(run.scenarios(), config.curriculum)
+    for part in config.data:  # what is not there is said before minutes of composing
+        part_scenarios(part, curriculum.base)
     if int(os.environ.get("RANK", "0")) > 0:  # torchrun says so; the main process judges and writes
         _reinforce(run, curriculum, config, model, tokenizer)
         return
-    compose_suites(run, validation=False)
+    _compose_held_out(run, config)
     _begin(config, out, clips)
+    model.to(learning_device())  # where it is judged before, too
     results: dict[str, dict[str, dict[str, Metric]]] = {}
     before = judge_model(run, model, tokenizer, "before", results)
     _reinforce(run, curriculum, config, model, tokenizer)
@@ -99,10 +128,14 @@ def run_ppo(config: PPORunConfig, out: Path, clips: ClipFolder | None = None) ->
         gain = table["difference"]["mean_reward"]
         span = "" if gain.low is None or gain.high is None else f" [{gain.low:+.3f}, {gain.high:+.3f}]"
         print(f"{suite}: difference: mean_reward {gain.value:+.3f}{span}")
-    card = reinforced_card(config.policy, config.seed, config.ppo, _yaml(config), model, results, run.recordings)
+    streams = ", ".join(f"{part.name} ({part.weight:g})" for part in config.data)
+    card = reinforced_card(
+        config.policy, config.seed, config.ppo, streams, _yaml(config), model, results, run.recordings
+    )
     write_policy(out / "policy", model, tokenizer, card)
     document = {s: {who: metrics_json(own) for who, own in table.items()} for s, table in results.items()}
     write_text(out / _METRICS, json.dumps({**document, "seconds": run.seconds}, indent=2, allow_nan=False))
+    run.write_bills()
     shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)  # large, and of no use to anybody now
     print(f"policy: {out / 'policy'}   metrics: {out / _METRICS}")
 
@@ -111,16 +144,26 @@ def _as_quickstart(config: PPORunConfig, model: LALM) -> QuickstartConfig:
     """Return what the phases of trainers/run.py know a run by; of the model they ask how fast it speaks."""
     return QuickstartConfig(
         seed=config.seed,
-        scenes=config.scenes,
+        scenes=ScenesConfig(**asdict(config.scenes)),
         model=ModelConfig(tokens_per_chunk=model.layout.tokens_per_chunk),
         ppo=config.ppo,
-        evaluation=config.evaluation,
+        evaluation=EvaluationConfig(**asdict(config.evaluation)),
         reward=config.reward,
     )
 
 
 def _yaml(config: PPORunConfig) -> str:
     return yaml.safe_dump(asdict(config), sort_keys=False)
+
+
+def _compose_held_out(run: Run, config: PPORunConfig) -> None:
+    """Compose the streams to judge by: of each part of the mix, and of recordings where there are some."""
+    parts = {suite_of(part): part for part in config.data}
+    usual = parts.pop("held_out", None)
+    compose_suites(run, foley=usual is not None, validation=False)
+    for suite, part in parts.items():
+        with run.phase(f"compose {suite}"):
+            run.held_out[suite] = held_out_streams(part, config.scenes, config.seed)
 
 
 def _begin(config: PPORunConfig, out: Path, clips: ClipFolder | None) -> None:
@@ -138,9 +181,8 @@ def _reinforce(run: Run, curriculum: Curriculum, config: PPORunConfig, model: LA
 
     with run.phase(f"reinforce ({config.ppo.algorithm})"):
         wanted = seeds(PPO_SEEDS, config.seed, config.ppo.streams)
-        scenarios: ScenariosAt = ComposedCurriculum(curriculum, wanted, config.scenes.workers)
-        if config.ppo.rollout_workers:
-            scenarios = curriculum.at  # actors compose what they play: seeds are sent, and no sound
+        here = not config.ppo.rollout_workers  # actors compose what they play: seeds are sent, and no sound
+        scenarios = played_streams(config.data, curriculum, wanted, config.scenes, here)
         train_ppo(
             model,
             tokenizer,

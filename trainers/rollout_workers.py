@@ -5,6 +5,7 @@ own generator. So the rollouts do not depend on how many workers there are, nor 
 """
 
 import copy
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,8 +16,10 @@ from torch import Tensor
 
 from envs.errors import PolicyError, first_line
 from envs.rewards import Reward
+from envs.rewards.bill import Bill, sum_bills
 from policies.modeling_lalm import LALM
 from policies.tokenizer import ReplyTokenizer
+from trainers.config import ReinforcementConfig
 from trainers.rollouts import Rollout, collect
 from trainers.scenes import ScenariosAt
 
@@ -51,10 +54,19 @@ class Player:
         tokenizer: The policy's.
         scenarios: Give, of a training's progress, the scenario of a seed.
         reward: What is earned.
+        episode_chunks: After how many chunks an episode is cut; None: none is.
     """
 
-    def __init__(self, model: LALM, tokenizer: ReplyTokenizer, scenarios: ScenariosAt, reward: Reward) -> None:
+    def __init__(
+        self,
+        model: LALM,
+        tokenizer: ReplyTokenizer,
+        scenarios: ScenariosAt,
+        reward: Reward,
+        episode_chunks: int | None = None,
+    ) -> None:
         self.model, self.tokenizer, self.scenarios, self.reward = model, tokenizer, scenarios, reward
+        self.episode_chunks = episode_chunks
         self.version = -1
 
     def load(self, weights: Weights, version: int) -> None:
@@ -68,7 +80,14 @@ class Player:
         scenarios = self.scenarios(task.progress)
         with torch.no_grad():
             rollouts = collect(
-                self.model.eval(), self.tokenizer, scenarios, task.seeds, self.reward, task.sampling_seed, task.first
+                self.model.eval(),
+                self.tokenizer,
+                scenarios,
+                task.seeds,
+                self.reward,
+                task.sampling_seed,
+                task.first,
+                self.episode_chunks,
             )
         return [Played(seed, self.version, rollout) for seed, rollout in zip(task.seeds, rollouts, strict=True)]
 
@@ -88,6 +107,9 @@ class Backend(Protocol):
         Raises:
             PolicyError: when it cannot be played.
         """
+
+    def bills(self) -> dict[str, Bill]:
+        """Return what scoring has cost in processes other than this one, those that live still."""
 
     def close(self) -> None:
         """End the workers."""
@@ -151,6 +173,10 @@ class RolloutWorkers:
         self._begun = []
         return [played for begun in tasks for played in self.backend.end(begun)]
 
+    def bills(self) -> dict[str, Bill]:
+        """Return what scoring has cost in processes other than this one, those that live still."""
+        return self.backend.bills()
+
     def close(self) -> None:
         """End the workers."""
         self.backend.close()
@@ -175,6 +201,10 @@ class LocalBackend:
         """Return what was played."""
         return begun
 
+    def bills(self) -> dict[str, Bill]:
+        """Return none: the reward is this process's own."""
+        return {}
+
     def close(self) -> None:
         """There is nothing to end."""
 
@@ -186,30 +216,20 @@ class RayBackend:
     and Ray has it play again what it was playing; a task has one answer, so nothing is counted twice.
 
     Args:
-        model: The policy: each actor has a copy.
-        tokenizer: The policy's.
-        scenarios: Give, of a training's progress, the scenario of a seed; they are pickled.
-        reward: What is earned; it is pickled.
+        player: Each actor has a copy; it is pickled.
         num_workers: Actors.
         num_cpus: Cores that each takes.
         num_gpus: GPUs that each takes, or a part of one.
     """
 
-    def __init__(
-        self,
-        model: LALM,
-        tokenizer: ReplyTokenizer,
-        scenarios: ScenariosAt,
-        reward: Reward,
-        num_workers: int,
-        num_cpus: float = 1,
-        num_gpus: float = 0,
-    ) -> None:
+    def __init__(self, player: Player, num_workers: int, num_cpus: float = 1, num_gpus: float = 0) -> None:
         if num_workers < 1:
             raise PolicyError(f"num_workers is {num_workers}, expected at least 1")
         self._ray = import_ray()
         # held for as long as the actors: one that is started again asks for it once more
-        self._shared = self._ray.put((copy.deepcopy(model).cpu(), tokenizer, scenarios, reward))
+        shared = copy.copy(player)
+        shared.model, shared.version = copy.deepcopy(player.model).cpu(), -1
+        self._shared = self._ray.put(shared)
         actor = self._ray.remote(_RayPlayer).options(
             num_cpus=num_cpus, num_gpus=num_gpus, max_restarts=RESTARTS, max_task_retries=RESTARTS
         )
@@ -236,24 +256,38 @@ class RayBackend:
         Raises:
             PolicyError: when it failed, or its actor died again and again.
         """
-        try:
-            played: list[Played] = self._ray.get(begun)
-        except self._ray.exceptions.RayError as error:
-            raise PolicyError(first_line(f"a worker cannot play its episodes: {error}")) from error
+        played: list[Played] = self._wait(begun)
         return played
+
+    def bills(self) -> dict[str, Bill]:
+        """Return what scoring has cost the actors, since each was started last.
+
+        Raises:
+            PolicyError: when an actor died again and again.
+        """
+        own: list[dict[str, Bill]] = self._wait([actor.bills.remote() for actor in self.actors])
+        return sum_bills(own)
 
     def close(self) -> None:
         """End the actors."""
         for actor in self.actors:
             self._ray.kill(actor)
 
+    def _wait(self, asked: Any) -> Any:
+        try:
+            return self._ray.get(asked)
+        except self._ray.exceptions.RayError as error:
+            raise PolicyError(first_line(f"a worker cannot play its episodes: {error}")) from error
+
 
 class _RayPlayer:
     """A `Player` in a process of its own."""
 
-    def __init__(self, shared: tuple[Any, ...], on_gpu: bool) -> None:
-        model, *rest = shared
-        self.player = Player(model.to("cuda" if on_gpu else "cpu"), *rest)
+    def __init__(self, player: Player, on_gpu: bool) -> None:
+        self.player = player
+        player.model.to("cuda" if on_gpu else "cpu")
+        for bill in self.player.reward.bills.values():
+            bill.clear()  # it came with what the learner has paid so far
 
     def play(self, task: Task, weights: Weights, version: int) -> list[Played]:
         """Play a task; embeddings come back in the learner's kind of memory."""
@@ -263,9 +297,21 @@ class _RayPlayer:
             one.rollout.embeddings = [embedding.cpu() for embedding in one.rollout.embeddings]
         return played
 
+    def bills(self) -> dict[str, Bill]:
+        """Return what scoring has cost here."""
+        return self.player.reward.bills
+
     def process(self) -> int:
         """Return the id of its process."""
         return os.getpid()
+
+
+def make_workers(player: Player, config: ReinforcementConfig, episodes: int) -> RolloutWorkers:
+    """Return what plays the `episodes` of an iteration that are one process's: that process, or its Ray actors."""
+    ray = config.rollout_workers
+    backend: Backend = RayBackend(player, ray) if ray else LocalBackend(player)
+    each = math.ceil(episodes / max(ray, 1))
+    return RolloutWorkers(backend, config.episodes_per_task or each, config.max_staleness)
 
 
 def import_ray() -> Any:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from envs.rewards import Reward
 from envs.scenario import Scenario
-from envs.trace import StepRecord, Trace
+from envs.trace import Trace
 from envs.vector_env import StreamingAudioVectorEnv
 from policies.engine import Sampling, StepEvent
 from policies.lalm_policy import LALMPolicy
@@ -83,14 +83,13 @@ class Rollout:
             self.turns.append(Turn(self._opened, tuple(self._open)))
             self._open = None
 
-    def add_rewards(self, record: StepRecord, of_text: frozenset[str]) -> None:
-        """Give a step's rewards to the tokens that earned them; `of_text` names the components of a reply's words."""
+    def add_rewards(self, earned: float, by_words: float) -> None:
+        """Give what a step earned, and what of it a reply's words did, to the tokens that earned them."""
         latest = len(self.is_decision) - 1
-        earned_by_words = sum(value for name, value in record.rewards.items() if name in of_text)
         while latest > 0 and not self.is_decision[latest]:
-            self.text_reward[latest] += earned_by_words
+            self.text_reward[latest] += by_words
             latest -= 1
-        self.reward[latest] += record.reward
+        self.reward[latest] += earned
 
     def _add(self, is_decision: bool, chunk: int, log_prob: float) -> None:
         self.is_decision.append(is_decision)
@@ -108,10 +107,12 @@ def collect(
     reward: Reward,
     sampling_seed: int,
     first_episode: int = 0,
+    episode_chunks: int | None = None,
 ) -> list[Rollout]:
     """Play one episode for each seed with sampled decisions and tokens, all in one batch.
 
-    Episode i draws from a generator of (`sampling_seed`, `first_episode` + i): a batch may be played in parts.
+    Episode i draws from a generator of (`sampling_seed`, `first_episode` + i): a batch may be played in parts. One that
+    is not over after `episode_chunks` is cut there, and marked as truncated; None: all are played to their end.
     """
     policy = LALMPolicy(model, tokenizer, len(seeds), Sampling(None, 1.0, sampling_seed))
     policy.episodes = first_episode
@@ -126,20 +127,27 @@ def collect(
     observations, _ = env.reset(options={"scenario_seeds": list(seeds)})
     policy.reset(np.ones(len(seeds), bool))
     rollouts = [Rollout(trace) for trace in env.traces]
-    done = np.zeros(len(seeds), bool)
-    while not done.all():
+    playing, heard = list(range(len(seeds))), 0
+    while playing:
         actions = policy.act(observations)
-        for slot in np.flatnonzero(~done):
+        for slot in playing:
             event = policy.events[slot]
             if event is not None and event.embeddings is not None:
                 rollouts[slot].add_event(event, event.embeddings)
-        observations, _, terminated, truncated, _ = env.step(actions)
-        for slot in np.flatnonzero(~done):
-            rollouts[slot].add_rewards(env.traces[slot].steps[-1], reward.of_text)
-            if terminated[slot] or truncated[slot]:
+        observations, rewards, terminated, _, infos = env.step(actions)
+        heard += 1
+        parts = infos["reward"]
+        earned = np.any([rewards, *parts.values()], axis=0)  # in most steps nothing was
+        cut = heard == episode_chunks
+        for slot in playing:
+            if earned[slot]:
+                by_words = sum(float(values[slot]) for name, values in parts.items() if name in reward.of_text)
+                rollouts[slot].add_rewards(float(rewards[slot]), by_words)
+            if terminated[slot] or cut:
                 rollouts[slot].close_reply()
-                rollouts[slot].truncated = bool(truncated[slot] and not terminated[slot])
-        for slot in np.flatnonzero(~done & (terminated | truncated)):
-            policy.retire(int(slot))
-        done |= terminated | truncated
+                rollouts[slot].truncated = not terminated[slot]
+                policy.retire(slot)
+        playing = [slot for slot in playing if not terminated[slot] and not cut]
+    for rollout, trace in zip(rollouts, env.traces, strict=True):  # which now know of the steps that were left out
+        rollout.trace = trace
     return rollouts

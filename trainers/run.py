@@ -17,6 +17,7 @@ from envs.metrics import Metric, evaluate_traces
 from envs.planning import deal
 from envs.proactive import DealtScenarios, ProactiveScenarios
 from envs.rewards import Reward, reward_from_config
+from envs.rewards.bill import BILLS, write_bills
 from envs.scenario import Scenario
 from envs.sound_classes import SOUND_CLASSES
 from envs.sources import ClipSource, Mixture
@@ -71,6 +72,13 @@ class Run:
         print(f"[{name}]", flush=True)
         yield
         self.seconds[name] = round(time.perf_counter() - begin, 1)
+
+    def write_bills(self) -> None:
+        """Write what the reward's scorers have cost into `bills.json`, where they cost something, and print it."""
+        if self.reward.bills:
+            write_bills(self.out / BILLS, self.reward.bills)
+        for name, bill in self.reward.bills.items():
+            print(f"{name}: {bill}")
 
     def scenarios(self) -> ProactiveScenarios:
         """Return the scenarios that policies are trained on."""

@@ -48,15 +48,19 @@ class ComposedCurriculum:
         curriculum: Of the training.
         wanted: Seeds of the streams that are played, in each stage again.
         workers: Processes that compose.
+        at: Give the scenarios of a moment, which change with the stage alone; default: the curriculum's.
     """
 
-    def __init__(self, curriculum: Curriculum, wanted: Sequence[int], workers: int) -> None:
+    def __init__(
+        self, curriculum: Curriculum, wanted: Sequence[int], workers: int, at: ScenariosAt | None = None
+    ) -> None:
         self.curriculum, self.wanted, self.workers = curriculum, wanted, workers
+        self.at: ScenariosAt = at or curriculum.at
         self._composed: tuple[Stage | None, Composed] | None = None  # of one stage: the one before it is done
 
     def __call__(self, progress: float) -> Composed:
         """Return the scenarios of a moment of the training."""
         stage = self.curriculum.stage_at(progress)
         if self._composed is None or self._composed[0] != stage:
-            self._composed = stage, Composed(self.curriculum.at(progress), self.wanted, self.workers)
+            self._composed = stage, Composed(self.at(progress), self.wanted, self.workers)
         return self._composed[1]

@@ -56,8 +56,13 @@ class DataPart:
             raise ValueError(f"no ability is called {self.ability!r}{did_you_mean(self.ability, ABILITY_NAMES)}")
         if self.corpus is not None and self.sub_task is not None:
             raise ValueError(f"sub_task is {self.sub_task!r}, which a corpus is not asked for; compose one of it")
-        if self.respond_share is not None and (self.ability != "Proactive" or self.sub_task is not None):
+        if self.respond_share is not None and not self.is_of_sounds:
             raise ValueError("respond_share is for the ability Proactive, without a sub_task")
+
+    @property
+    def is_of_sounds(self) -> bool:
+        """Whether its streams are the general ones of ability Proactive: any sounds, of which some deserve a reply."""
+        return self.ability == "Proactive" and self.sub_task is None
 
     @property
     def name(self) -> str:
@@ -66,6 +71,8 @@ class DataPart:
             return f"corpus {self.corpus}"
         if self.respond_share == 0.0:
             return "silence"
+        if self.respond_share is not None:
+            return f"{self.ability} at {self.respond_share:g}"
         return str(self.ability) if self.sub_task is None else f"{self.ability}.{self.sub_task}"
 
 

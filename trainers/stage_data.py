@@ -1,7 +1,7 @@
 """The samples of a supervised stage: its data mix composed, cut up, checked, and a part that is never trained on."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tqdm import tqdm
@@ -103,24 +103,29 @@ def open_parts(config: StageConfig, sounds: Sounds) -> None:
         SoundFlowError: as `compose_stage`, for what can be known without composing.
     """
     for part in config.data:
-        _scenarios(part, sounds.train)
+        part_scenarios(part, ProactiveScenarios(sounds.train))
 
 
 def shares(weights: Sequence[float], count: int) -> list[int]:
-    """Return how many of `count` things each of several parts gets, by weight; each gets at least one."""
+    """Return how many of `count` things each of several parts gets, by weight; each gets at least one.
+
+    They are `count` together, where there is one for each part.
+    """
     exact = [weight * count / sum(weights) for weight in weights]
     whole = [max(1, int(number)) for number in exact]
     by_rest = sorted(range(len(exact)), key=lambda i: whole[i] - exact[i])
     for index in by_rest[: max(0, count - sum(whole))]:
         whole[index] += 1
+    while sum(whole) > max(count, len(whole)):  # so many parts had less than one
+        whole[whole.index(max(whole))] -= 1
     return whole
 
 
 def mix_of(config: StageConfig, sounds: Sounds, seed: int) -> tuple[ScenarioMix, list[Job]]:
     """Return the streams of a stage, and what each is of and for."""
     counts = shares([part.weight for part in config.data], config.streams)
-    train = [_scenarios(part, sounds.train) for part in config.data]
-    held_out = [_scenarios(part, sounds.held_out) for part in config.data]
+    train = [part_scenarios(part, ProactiveScenarios(sounds.train)) for part in config.data]
+    held_out = [part_scenarios(part, ProactiveScenarios(sounds.held_out)) for part in config.data]
     jobs = list[Job]()
     first = 0
     for index, (scenarios, count) in enumerate(zip(train, counts, strict=True)):
@@ -137,21 +142,37 @@ def _seeds(scenarios: Scenarios, wanted: range, held_out: int, seed: int) -> tup
     if not isinstance(scenarios, Corpus):
         trained = seeds(TRAIN_SEEDS, seed, wanted.stop)[wanted.start :]
         return trained, seeds(VALIDATION_SEEDS, seed, held_out)
-    held = min(held_out, max(1, len(scenarios) // _MOST_HELD))
-    rest = len(scenarios) - held
-    return [index % rest for index in range(len(wanted))], range(rest, len(scenarios))
+    rest, held = split_corpus(scenarios, held_out)
+    return [index % len(rest) for index in range(len(wanted))], held
 
 
-def _scenarios(part: DataPart, sounds: ClipSource) -> Scenarios:
+def split_corpus(corpus: Corpus, held_out: int) -> tuple[range, range]:
+    """Return which streams of a corpus are trained on and which are held out: its last, a fifth of it at most."""
+    held = min(held_out, max(1, len(corpus) // _MOST_HELD))
+    rest = len(corpus) - held
+    return range(rest), range(rest, len(corpus))
+
+
+def part_scenarios(part: DataPart, proactive: ProactiveScenarios) -> Scenarios:
+    """Return the streams of a part of a mix.
+
+    Args:
+        part: Of the mix.
+        proactive: Those of ability Proactive, where the part does not say how many sounds deserve a reply; other
+            abilities take their sounds from its source.
+
+    Raises:
+        SoundFlowError: when there is no such ability, sub-task or corpus.
+    """
     if part.corpus is not None:
         corpus = Corpus(Path(part.corpus))
         if len(corpus) < 2:
             raise ManifestError(f"{part.corpus}: one stream, expected at least 2: one to train on, and one held out")
         return corpus
-    if part.respond_share is not None:
-        return ProactiveScenarios(sounds, part.respond_share)
+    if part.is_of_sounds:
+        return proactive if part.respond_share is None else replace(proactive, respond_share=part.respond_share)
     assert part.ability is not None  # the configuration has checked it
-    return default_scenarios(part.ability, part.sub_task, sounds)
+    return default_scenarios(part.ability, part.sub_task, proactive.source)
 
 
 def _check_size(

@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from envs.clip_library import ClipLibrary
-from envs.errors import ConfigError, first_line
+from envs.errors import ConfigError, PolicyError, first_line
 from envs.files import remove_leftovers, write_text
 from envs.speech.knowledge import ask
 from envs.speech.phrases import draw_phrase
@@ -136,7 +136,10 @@ def _write_whole(folder: Path, model: LALM, tokenizer: ReplyTokenizer, facts: Ca
     for left in folder.parent.glob(f"*{aside.name}*"):  # of a run that was killed
         shutil.rmtree(left)
     aside.parent.mkdir(parents=True, exist_ok=True)
-    write_policy(aside, model, tokenizer, None if facts is None else model_card(facts, model.config))
+    try:
+        write_policy(aside, model, tokenizer, None if facts is None else model_card(facts, model.config))
+    except PolicyError as error:
+        raise PolicyError(str(error).replace(str(aside), str(folder))) from error
     aside.replace(folder)
 
 

@@ -1,7 +1,7 @@
 """What scoring cost: calls, tokens, seconds."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -37,11 +37,31 @@ class Bill:
         for field in fields(self):
             setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
 
+    def clear(self) -> None:
+        """Count from nothing."""
+        for field in fields(self):
+            setattr(self, field.name, field.default)
+
     def __str__(self) -> str:
         return (
             f"{self.scored:,} replies scored, {self.cached:,} of them known; {self.calls:,} calls, {self.refused:,} of"
             f" them refused; {self.tokens_in:,} tokens in, {self.tokens_out:,} out; {self.seconds:.1f} s"
         )
+
+
+def sum_bills(bills: Iterable[Mapping[str, Bill]]) -> dict[str, Bill]:
+    """Return new bills by name, each the sum of those of its name."""
+    total: dict[str, Bill] = {}
+    for own in bills:
+        for name, bill in own.items():
+            total.setdefault(name, Bill()).add(bill)
+    return total
+
+
+def add_bills(bills: Mapping[str, Bill], more: Mapping[str, Bill]) -> None:
+    """Add to each of `bills`, in place, what `more` has under its name."""
+    for name, bill in bills.items():
+        bill.add(more.get(name, Bill()))
 
 
 def write_bills(path: Path, bills: Mapping[str, Bill]) -> None:

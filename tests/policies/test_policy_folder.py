@@ -208,6 +208,7 @@ def test_a_policy_that_cannot_be_written_leaves_the_one_before(tokenizer: ReplyT
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
     assert "\n" not in str(error.value)
+    assert ".policy" not in str(error.value), "the file aside is nobody's path"
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert [path.name for path in tmp_path.iterdir()] == ["policy"]
 

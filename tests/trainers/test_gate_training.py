@@ -18,6 +18,8 @@ from envs.metrics import evaluate_traces
 from envs.planning import deal
 from envs.proactive import DealtScenarios
 from envs.rewards import Moment
+from envs.rewards.bill import Bill
+from envs.stream_env import default_scenarios
 from envs.tokenizer import ByteTokenizer
 from policies.gate import Gate
 from policies.gate_policy import GatePolicy
@@ -27,7 +29,7 @@ from policies.tokenizer import train_tokenizer
 from tests.policies.conftest import REPLIES, tiny_model
 from tests.test_house import write_sounds
 from trainers.cli import main
-from trainers.config import StreamsConfig
+from trainers.config import ValidatedStreamsConfig
 from trainers.config_loading import load_config
 from trainers.evaluation import play
 from trainers.gate_config import GateConfig, GatePPOConfig
@@ -35,7 +37,7 @@ from trainers.gate_training import TOKENS_PER_CHUNK, run_gate
 from trainers.run import one_thread
 from trainers.run_folder import CHECKPOINTS
 
-STREAMS = StreamsConfig(
+STREAMS = ValidatedStreamsConfig(
     respond_share=0.8, min_chunks=14, max_chunks=18, validation_count=3, held_out_count=4, workers=1
 )
 PPO_OF_FIVE_ROLLOUTS = GatePPOConfig(total_timesteps=320, num_envs=4, n_steps=16, batch_size=32, learning_rate=3e-3)
@@ -58,9 +60,10 @@ class Fuse:
     checkpoints: Path | None = None
 
     def __init__(self) -> None:
-        self.left = 90
+        self.left, self.bill = 90, Bill()
 
     def value(self, moment: Moment) -> float:
+        self.bill.calls += 1
         if self.checkpoints is not None and any(self.checkpoints.glob("step-*")):
             self.left -= 1
             if not self.left:
@@ -123,7 +126,10 @@ def test_a_killed_run_becomes_the_same_gate(runs: Path) -> None:
         assert (whole / file).read_bytes() == (killed / file).read_bytes()
     assert results(whole) == results(killed)
     assert curves(whole) == curves(killed)
-    assert {path.name for path in killed.iterdir()} == {"config.yaml", "gate", "logs", "metrics.json"}
+    assert {path.name for path in killed.iterdir()} == {"bills.json", "config.yaml", "gate", "logs", "metrics.json"}
+    paid = [json.loads((out / "bills.json").read_text())["fuse"]["calls"] for out in (whole, killed)]
+    tried_out = default_scenarios()(0).num_chunks
+    assert paid[1] == paid[0] + tried_out, "all but the trial goes on from the checkpoint"
 
 
 def test_a_run_shows_what_is_learned(runs: Path) -> None:

@@ -12,7 +12,8 @@ from envs.episode import Episode
 from envs.foley import Foley
 from envs.proactive import ProactiveScenarios
 from envs.rewards import Moment, Reward
-from envs.trace import Reply, StepRecord, Trace
+from envs.scenario import Cue
+from envs.trace import Reply, Trace
 from policies.engine import StepEvent
 from policies.features import LogMel
 from policies.sequences import Turn
@@ -42,7 +43,7 @@ def tokenizer():
 def test_advantages_by_hand() -> None:
     """Decisions after chunks 0, 1 and 3; gamma 0.5 a chunk, lambda 1."""
     got = decision_advantages(
-        torch.tensor([1.0, 0.0, 2.0]), torch.tensor([0.5, 0.5, 1.0]), torch.tensor([0, 1, 3]), 0.0, 0.5, 1.0
+        torch.tensor([1.0, 0.0, 2.0]), torch.tensor([0.5, 0.5, 1.0]), torch.tensor([0, 1, 3]), 5, 0.0, 0.5, 1.0
     )
     third = 2.0 - 1.0
     second = (0.0 + 0.25 * 1.0 - 0.5) + 0.25 * third
@@ -51,8 +52,10 @@ def test_advantages_by_hand() -> None:
 
 
 def test_truncation_bootstraps() -> None:
-    got = decision_advantages(torch.tensor([0.0]), torch.tensor([0.0]), torch.tensor([0]), 4.0, 0.5, 0.95)
-    torch.testing.assert_close(got, torch.tensor([2.0]))
+    """The value of going on is as many chunks away as the last decision's reply took."""
+    for end, expected in ((1, 2.0), (3, 0.5)):
+        got = decision_advantages(torch.tensor([0.0]), torch.tensor([0.0]), torch.tensor([0]), end, 4.0, 0.5, 0.95)
+        torch.testing.assert_close(got, torch.tensor([expected]))
 
 
 def test_a_rare_choice_grows_though_it_was_not_taken() -> None:
@@ -84,27 +87,46 @@ def test_rewards_stand_where_they_were_earned() -> None:
     ]
     for event, rewards in steps:
         rollout.add_event(event, nothing)
-        rollout.add_rewards(StepRecord(0, (), rewards), frozenset({"helpfulness"}))
+        rollout.add_rewards(sum(rewards.values()), rewards.get("helpfulness", 0.0))
     assert rollout.is_decision == [True, True, False, False, False, True]
     assert rollout.reward == [-0.5, 1.0, 0.0, 0.0, 0.0, 0.0]
     assert rollout.text_reward == [0.0, 0.0, 0.5, 0.5, 0.5, 0.0]
     assert rollout.turns == [Turn(0, None), Turn(1, (7, 8, 9)), Turn(3, None)]
 
 
+def spoken(replies: list[Reply], cues: tuple[Cue, ...], words: list[tuple[tuple[int, ...], float]]) -> Rollout:
+    """An episode in which each chunk has a reply of these tokens, worth so much."""
+    rollout = Rollout(Trace(seed=1, ability="Mixed", num_chunks=len(words), cues=cues, events=(), replies=replies))
+    for chunk, (tokens, worth) in enumerate(words):
+        log_probs = (-1.0,) * len(tokens)
+        rollout.add_event(StepEvent(0, chunk, "response", 0.9, tokens, True, -0.1, log_probs), torch.zeros(1))
+        rollout.add_rewards(worth, worth)
+    return rollout
+
+
+def cue(sub_task: str) -> Cue:
+    return Cue(0.0, 0.4, 9.0, "label", ("Yes.",), (), 1.0, "i", sub_task)
+
+
 def test_words_are_compared_with_words_under_the_same_circumstances() -> None:
     """Answers against answers, false alarms against false alarms; an end that is forced has no merit."""
-    nothing = torch.zeros(1)
-    replies = [Reply(0.4, cue=0), Reply(0.8), Reply(1.2, cue=1)]
-    rollout = Rollout(Trace(seed=1, ability="Proactive", num_chunks=4, cues=(), events=(), replies=replies))
-    for chunk, (tokens, worth) in enumerate([((7, 8), 1.0), ((7,), -0.5), ((5, 6, 7), 0.0)]):
-        log_probs = (-1.0,) * len(tokens)
-        rollout.add_event(StepEvent(0, chunk, "response", 0.9, tokens, True, -0.1, log_probs), nothing)
-        rollout.add_rewards(StepRecord(0, (), {"helpfulness": worth}), frozenset({"helpfulness"}))
-    got = content_advantages([rollout], 3)
+    replies = [Reply(0.4, 0.8, cue=0), Reply(0.8, 1.2), Reply(1.2, 1.6, cue=1)]
+    words = [((7, 8), 1.0), ((7,), -0.5), ((5, 6, 7), 0.0)]
+    got = content_advantages([spoken(replies, (cue("distress"), cue("safety_signal")), words)], 3)
     above = torch.tensor([0.6, 0.6, 0.0, -0.4, -0.4, -0.4])  # the mean over the five tokens of answers is 0.4
     expected = above / above.square().mean().sqrt()
     torch.testing.assert_close(got, torch.cat((expected[:-1], torch.zeros(1))), atol=1e-5, rtol=0)
     assert content_advantages([], 3).shape == (0,)
+
+
+def test_a_transcript_is_not_blamed_for_being_harder_than_a_warning() -> None:
+    """Abilities are compared with themselves, and a reply that a time limit cut with nothing."""
+    replies = [Reply(0.4 * i, 0.4 * i + 0.4 if i < 4 else None, cue=i) for i in range(5)]
+    cues = tuple(cue(sub_task) for sub_task in ("distress", "clean", "safety_signal", "noisy", "distress"))
+    worth = (1.0, 0.25, 0.5, 0.25, 0.0)
+    got = content_advantages([spoken(replies, cues, [((7,), one) for one in worth])], 3)
+    above = torch.tensor([0.25, 0.0, -0.25, 0.0, 0.0])
+    torch.testing.assert_close(got, above / above.square().mean().sqrt(), atol=1e-4, rtol=0)
 
 
 def test_the_kl_is_the_kl() -> None:

@@ -17,7 +17,7 @@ from envs.scenario import Scenario
 from policies.policy_folder import write_policy
 from policies.tokenizer import ReplyTokenizer, train_tokenizer
 from tests.policies.conftest import REPLIES, tiny_model
-from trainers.config import EvaluationConfig, ReinforcementConfig, ScenesConfig
+from trainers.config import JudgingConfig, ReinforcementConfig, StreamsConfig
 from trainers.ppo import train_ppo
 from trainers.reinforce import PPORunConfig, run_ppo
 from trainers.scenes import ComposedCurriculum
@@ -81,9 +81,9 @@ def test_a_run_takes_its_curriculum_from_the_configuration(tokenizer: ReplyToken
     write_policy(tmp_path / "begin", tiny_model(tokenizer), tokenizer)
     config = PPORunConfig(
         policy=str(tmp_path / "begin"),
-        scenes=ScenesConfig(min_chunks=9, max_chunks=12, held_out_count=2, workers=1),
+        scenes=StreamsConfig(min_chunks=9, max_chunks=12, held_out_count=2, workers=1),
         ppo=replace(PPO, iterations=2),
-        evaluation=EvaluationConfig(bootstrap=20),
+        evaluation=JudgingConfig(bootstrap=20),
         reward=[{"name": "false_alarm"}],
     )
     with pytest.raises(ConfigError, match=r"curriculum: the last stage ends at 0\.5, expected 1"):

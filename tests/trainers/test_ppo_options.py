@@ -295,10 +295,9 @@ def episode(decisions: list[bool], rewards: list[float]) -> Rollout:
     for chunk, (respond, reward) in enumerate(zip(decisions, rewards, strict=True)):
         tokens = (5,) if respond else ()
         event = StepEvent(0, chunk, "response" if respond else "silent", 0.5, tokens, respond, -0.7, (-1.0,) * respond)
-        record = StepRecord(0, (), {"reward": reward})
         rollout.add_event(event, torch.zeros(1))
-        rollout.add_rewards(record, frozenset())
-        rollout.trace.steps.append(record)
+        rollout.add_rewards(reward, 0.0)
+        rollout.trace.steps.append(StepRecord(0, (), {"reward": reward}))
     return rollout
 
 

@@ -15,23 +15,35 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import trainers.credit
 import trainers.ppo
 from envs.errors import ConfigError, PolicyError
+from envs.foley import Foley
+from envs.proactive import ProactiveScenarios
 from envs.rewards import Moment
+from envs.rewards.bill import Bill
+from envs.stream_env import default_scenarios
 from policies.lalm_policy import LALMPolicy
 from policies.policy_folder import write_policy
 from policies.tokenizer import train_tokenizer
 from tests.policies.conftest import REPLIES, tiny_model
-from trainers.config import EvaluationConfig, ReinforcementConfig, ScenesConfig
+from trainers.config import JudgingConfig, ReinforcementConfig, StreamsConfig
 from trainers.config_loading import load_config
 from trainers.reinforce import PPORunConfig, run_ppo
 from trainers.run import one_thread
+from trainers.scenes import HELD_OUT_SEEDS, seeds
 
 TRAP = "SOUNDFLOW_TEST_TRAP"
 
 
 class Trap:
-    """A component of the reward that earns nothing, and kills the process once there is a checkpoint."""
+    """A component of the reward that earns nothing, and kills the process once there is a checkpoint.
+
+    Its bill counts the steps that it saw.
+    """
+
+    def __init__(self) -> None:
+        self.bill = Bill()
 
     def value(self, moment: Moment) -> float:
+        self.bill.calls += 1
         folder = os.environ.get(TRAP)
         if folder is not None and moment.step == 3 and list(Path(folder).glob("step-*")):
             os.kill(os.getpid(), signal.SIGKILL)
@@ -43,7 +55,7 @@ REWARD = [
     {"name": "false_alarm", "weight": 1.0},
     {"name": "trap", "weight": 1.0, "class": "tests.trainers.test_reinforce:Trap"},
 ]
-SCENES = ScenesConfig(min_chunks=9, max_chunks=12, held_out_count=3, workers=1)
+SCENES = StreamsConfig(min_chunks=9, max_chunks=12, held_out_count=3, workers=1)
 PPO = ReinforcementConfig(iterations=3, episodes_per_iteration=2, epochs=1, minibatches=1, streams=4, content_coef=1.0)
 
 
@@ -59,8 +71,19 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> PPORunConfig:
     tokenizer = train_tokenizer(REPLIES, 300)
     write_policy(folder, tiny_model(tokenizer), tokenizer)
     return PPORunConfig(
-        policy=str(folder), scenes=SCENES, ppo=PPO, evaluation=EvaluationConfig(bootstrap=50), reward=REWARD
+        policy=str(folder), scenes=SCENES, ppo=PPO, evaluation=JudgingConfig(bootstrap=50), reward=REWARD
     )
+
+
+def curve(out: Path) -> list[tuple[int, float]]:
+    """Return what TensorBoard shows of the reward: step and value."""
+    board = EventAccumulator(str(out / "logs" / "ppo")).Reload()
+    return [(event.step, event.value) for event in board.Scalars("train/reward/total")]
+
+
+def calls(out: Path) -> int:
+    bills = json.loads((out / "bills.json").read_text())
+    return int(bills["trap"]["calls"])
 
 
 def walk_into_the_trap(config: PPORunConfig, out: Path) -> None:
@@ -96,6 +119,12 @@ def test_killed_and_started_again_it_writes_the_policy_of_a_run_that_was_not(
     assert (whole / "policy" / "model.safetensors").read_bytes() != began
     numbers = [json.loads((out / "metrics.json").read_text())["held_out"] for out in (killed, whole)]
     assert numbers[0] == numbers[1]
+    assert curve(killed) == curve(whole)
+    assert [step for step, _ in curve(whole)] == [1, 2, 3]
+    streams = ProactiveScenarios(Foley(), SCENES.respond_share, (SCENES.min_chunks, SCENES.max_chunks))
+    judged = sum(streams(seed).num_chunks for seed in seeds(HELD_OUT_SEEDS, 0, 3))
+    tried_out = default_scenarios()(0).num_chunks
+    assert calls(killed) == calls(whole) + judged + tried_out, "what was played before the kill was paid for, too"
     for out in (killed, whole):
         assert not (out / "checkpoints").exists()
         assert not list(out.glob("earlier-*"))

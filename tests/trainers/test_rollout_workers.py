@@ -80,7 +80,7 @@ def ray() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def actors(ray: Any, tokenizer: ReplyTokenizer) -> Iterator[RayBackend]:
-    backend = RayBackend(tiny_model(tokenizer, seed=9), tokenizer, ALWAYS, REWARD, 2)
+    backend = RayBackend(Player(tiny_model(tokenizer, seed=9), tokenizer, ALWAYS, REWARD), 2)
     yield backend
     backend.close()
 
@@ -208,7 +208,7 @@ def test_what_makes_no_sense_is_refused(tokenizer: ReplyTokenizer, monkeypatch: 
     with pytest.raises(PolicyError, match="max_staleness -1, expected at least 1 and 0"):
         local(tokenizer, max_staleness=-1)
     with pytest.raises(PolicyError, match="num_workers is 0"):
-        RayBackend(tiny_model(tokenizer), tokenizer, ALWAYS, REWARD, 0)
+        RayBackend(Player(tiny_model(tokenizer), tokenizer, ALWAYS, REWARD), 0)
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     with pytest.raises(PolicyError, match="uv sync --extra ray"):
-        RayBackend(tiny_model(tokenizer), tokenizer, ALWAYS, REWARD, 2)
+        RayBackend(Player(tiny_model(tokenizer), tokenizer, ALWAYS, REWARD), 2)
