@@ -77,7 +77,7 @@ def _of_cues(trace: Trace, now: NDArray[np.float64], gamma: float) -> NDArray[np
             (first * cost).sum(axis=1),
             (first * to_deadline).sum(axis=1) / _SCALE_S,
             np.maximum(is_open.sum(axis=1) - 1, 0),
-            np.where(ahead, gamma ** ((ready - now) / CHUNK_S), 0.0).sum(axis=1),
+            np.where(ahead, gamma ** (np.maximum(ready - now, 0.0) / CHUNK_S), 0.0).sum(axis=1),
             cost.sum(axis=1),
             answered.any(axis=1),
             (answered * to_deadline).sum(axis=1) / _SCALE_S,
