@@ -285,7 +285,8 @@ def test_the_hidden_critic_bootstraps_where_a_stream_was_cut(make: Make) -> None
     rollouts[0].truncated = True
     cut = trainer.credit._returns(rollouts, known, torch.zeros(len(known)), 1.0)
     last = len(rollouts[0].decision_chunks) - 1
-    assert (cut - ended)[last].item() == pytest.approx(3.0 * trainer.config.gamma, rel=1e-4)
+    took = len(rollouts[0].trace.steps) - rollouts[0].decision_chunks[-1]
+    assert (cut - ended)[last].item() == pytest.approx(3.0 * trainer.config.gamma**took, rel=1e-4)
     assert (cut - ended)[last + 1 :].abs().max() == 0.0
 
 
