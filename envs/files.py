@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 from pathlib import Path
 
 _ASIDE = re.compile(r"\..+\.\d+")
@@ -30,7 +31,11 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def remove_leftovers(folder: Path, pattern: str) -> None:
-    """Remove what writing files whose names match `pattern` left aside when it was killed."""
+    """Remove what writing files and folders whose names match `pattern` left aside when it was killed."""
     for aside in folder.glob(f".{pattern}.*"):
-        if _ASIDE.fullmatch(aside.name):
+        if not _ASIDE.fullmatch(aside.name):
+            continue
+        if aside.is_dir():
+            shutil.rmtree(aside)
+        else:
             aside.unlink()

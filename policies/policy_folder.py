@@ -28,10 +28,10 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def write_policy(folder: Path, model: LALM, tokenizer: ReplyTokenizer, card: str | None = None) -> None:
-    """Write the files of a policy aside, then move them into `folder`.
+    """Write the files of a policy aside, then move them into `folder`; one that was not there appears whole.
 
     Args:
-        folder: Is made where it is not there; other files in it stay.
+        folder: Is made where it is not there, as is what it lies in; other files in it stay.
         model: The model.
         tokenizer: Its tokenizer.
         card: The model card, Markdown after YAML metadata; None: one that says that nothing was measured.
@@ -48,10 +48,13 @@ def write_policy(folder: Path, model: LALM, tokenizer: ReplyTokenizer, card: str
         model.save_pretrained(aside)
         tokenizer.hf.save_pretrained(aside)
         (aside / CARD).write_text(unmeasured_card(model.config) if card is None else card, encoding="utf-8")
-        folder.mkdir(exist_ok=True)
         mode = (aside / CARD).stat().st_mode  # as the user's umask has it; weights come readable by their owner alone
         for file in sorted(aside.iterdir()):
             file.chmod(mode)
+        if not folder.exists():
+            aside.replace(folder)
+            return
+        for file in sorted(aside.iterdir()):
             file.replace(folder / file.name)
     except Exception as error:  # safetensors and tokenizers have errors of their own, of no special kind
         said = str(error).replace(str(aside), str(asked))  # which is gone before anybody reads this
