@@ -129,7 +129,7 @@ def _cell(text: str) -> str:
 def _training(config: QuickstartConfig, reinforced: bool) -> str:
     stages = config.supervised
     steps = ", ".join(
-        f"{name} {stage.steps} steps of {stage.batch_size}"
+        f"{name} {stage.steps} steps of {stage.max_tokens_per_batch} tokens"
         for name, stage in (("hearing", stages.hearing), ("format", stages.format), ("streams", stages.streams))
     )
     ppo = (

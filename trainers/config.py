@@ -1,7 +1,7 @@
 """What a run consists of, as typed dataclasses; `configs/*.yaml` and dotted overrides fill them."""
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -9,6 +9,8 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Part = Annotated[float, Field(gt=0.0, lt=1.0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what numpy and transformers take
 BYTES_AND_SPECIAL_TOKENS = 266  # the least vocabulary of a byte-level tokenizer
+NEW_TOKENS = "new_tokens"  # of a stage's `trains`: those rows of the embedding that belong to control tokens
+LANGUAGE_MODEL = ("projector", "text_model", "lm_head")
 
 
 @dataclass(frozen=True)
@@ -86,38 +88,112 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class StageConfig:
-    """How long one supervised stage learns, from how many samples at once."""
+    """How one supervised stage learns; what it learns from is said elsewhere. Subclasses have the defaults of each.
 
-    steps: PositiveInt
-    batch_size: PositiveInt
-    learning_rate: PositiveFloat
+    Attributes:
+        learns_from: The single sounds of the streams, as offline turns, or the streams.
+        learns: To name sounds, by a head that is thrown away, or to reply.
+        steps: Updates of the weights.
+        learning_rate: Its maximum; it rises over `warmup_share` of the steps and falls along a cosine.
+        trains: Modules of the model, by name; `new_tokens` are the embeddings of control tokens. Others are frozen.
+        max_tokens_per_batch: Of the padded batch that goes through the model at once, all processes together.
+        accumulate: Such batches an update.
+        stream_weight: lambda, the weight of the control tokens' loss beside the reply tokens'.
+        response_weight: Weight of a `response` among the control tokens, most of which are `silent`.
+        naming_weight: Of the loss of naming the sound that is on, at every decision of a stream.
+        early_share: Of a stream's replies, moved to some moment between `ready_s` and the sound's end.
+        weight_decay: Of AdamW, on matrices.
+        warmup_share: Of the steps.
+        eval_every: Steps between two validations; there is one at the end.
+        save_every: Steps between two checkpoints.
+        keep: Checkpoints kept.
+    """
+
+    learns_from: ClassVar[Literal["sounds", "streams"]] = "sounds"
+    learns: ClassVar[Literal["names", "replies"]] = "replies"
+
+    steps: PositiveInt = 1000
+    learning_rate: PositiveFloat = 1e-4
+    trains: tuple[str, ...] = LANGUAGE_MODEL
+    max_tokens_per_batch: PositiveInt = 16_384
+    accumulate: PositiveInt = 1
+    stream_weight: NonNegativeFloat = 0.0
+    response_weight: PositiveFloat = 1.0
+    naming_weight: NonNegativeFloat = 0.0
+    early_share: Share = 0.0
+    weight_decay: NonNegativeFloat = 0.01
+    warmup_share: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.03
+    eval_every: PositiveInt = 500
+    save_every: PositiveInt = 500
+    keep: PositiveInt = 3
+
+    def __post_init__(self) -> None:
+        if self.learns_from == "streams":
+            return
+        for key in ("stream_weight", "naming_weight", "early_share"):
+            if getattr(self, key):
+                raise ValueError(f"{key} is {getattr(self, key)}, expected 0 where single sounds are learned from")
+
+
+@dataclass(frozen=True)
+class QuickHearingConfig(StageConfig):
+    """The quickstart's first stage: naming single sounds, which teaches the encoder."""
+
+    learns: ClassVar[Literal["names", "replies"]] = "names"
+
+    steps: PositiveInt = 1000
+    learning_rate: PositiveFloat = 3e-3
+    trains: tuple[str, ...] = ("encoder", "projector")
+    max_tokens_per_batch: PositiveInt = 1100
+    warmup_share: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.05
+    save_every: PositiveInt = 200
+
+
+@dataclass(frozen=True)
+class QuickFormatConfig(StageConfig):
+    """The second: from single sounds to text, the paper's stages 1 and 2."""
+
+    steps: PositiveInt = 250
+    learning_rate: PositiveFloat = 2e-3
+    max_tokens_per_batch: PositiveInt = 1100
+    warmup_share: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.05
+    eval_every: PositiveInt = 125
+    save_every: PositiveInt = 125
+
+
+@dataclass(frozen=True)
+class QuickStreamsConfig(StageConfig):
+    """The third: when to speak, and what to say, the paper's stage 3."""
+
+    learns_from: ClassVar[Literal["sounds", "streams"]] = "streams"
+
+    steps: PositiveInt = 450
+    learning_rate: PositiveFloat = 2e-3
+    max_tokens_per_batch: PositiveInt = 1900
+    stream_weight: NonNegativeFloat = 2.0
+    response_weight: PositiveFloat = 4.0
+    naming_weight: NonNegativeFloat = 0.5
+    early_share: Share = 0.5
+    warmup_share: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.05
+    eval_every: PositiveInt = 225
+    save_every: PositiveInt = 90
 
 
 @dataclass(frozen=True)
 class SupervisedConfig:
-    """Supervised training in three stages (see trainers/supervised.py); `stream_weight` is the paper's lambda.
+    """The quickstart's three stages. Their samples are composed once, as `scenes` says.
+
+    The paper starts from a pretrained audio tower; `compact` is trained from nothing, so its hearing comes first.
 
     Attributes:
         hearing: Naming single sounds: the encoder.
         format: From single sounds to text: the language model.
-        streams: When to speak, and what to say: the dual loss.
-        stream_weight: Weight of the control tokens' loss beside the reply tokens'.
-        response_weight: Weight of a `response` among the control tokens, most of which are `silent`.
-        early_share: Of a stream's replies, moved to some moment between `ready_s` and the sound's end.
-        naming_weight: Of the loss of naming the sound that is on, at every decision of a stream.
-        weight_decay: Of AdamW, on matrices.
-        warmup_share: Of a stage's steps.
+        streams: When to speak, and what to say: the dual loss, and naming.
     """
 
-    hearing: StageConfig = StageConfig(steps=1000, batch_size=32, learning_rate=3e-3)
-    format: StageConfig = StageConfig(steps=250, batch_size=32, learning_rate=2e-3)
-    streams: StageConfig = StageConfig(steps=450, batch_size=8, learning_rate=2e-3)
-    stream_weight: NonNegativeFloat = 2.0
-    response_weight: PositiveFloat = 4.0
-    early_share: Share = 0.5
-    naming_weight: NonNegativeFloat = 0.5
-    weight_decay: NonNegativeFloat = 0.01
-    warmup_share: Part = 0.05
+    hearing: QuickHearingConfig = field(default_factory=QuickHearingConfig)
+    format: QuickFormatConfig = field(default_factory=QuickFormatConfig)
+    streams: QuickStreamsConfig = field(default_factory=QuickStreamsConfig)
 
 
 @dataclass(frozen=True)

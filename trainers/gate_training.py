@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
@@ -34,10 +33,11 @@ from trainers.evaluation import play
 from trainers.gate_checkpoint import restore_gate_run, save_gate_run
 from trainers.gate_config import GateConfig
 from trainers.run import Run, compose_suites, prepare
-from trainers.run_folder import CHECKPOINTS, begin_run, check_run_folder
+from trainers.run_folder import CHECKPOINTS, begin_run, check_run_folder, words
 from trainers.scenes import PPO_SEEDS, Composed, seeds
 
 TOKENS_PER_CHUNK = 16  # bytes: the environment's default
+_METRICS = "metrics.json"  # is written last
 _SLOTS = 64  # streams at once where a gate is judged
 _SHOWN = ("trigger_f1", "trigger_precision", "trigger_recall", "false_alarms_per_hour", "latency_p50_s", "mean_reward")
 
@@ -62,13 +62,12 @@ def run_gate(config: GateConfig, out: Path, clips: ClipFolder | None = None) -> 
     streams = ScenesConfig(**asdict(config.scenes))
     run = prepare(QuickstartConfig(seed=config.seed, scenes=streams, reward=config.reward), out, clips)
     curriculum = Curriculum(run.scenarios(), config.curriculum)
+    asked = words(config, recordings=run.recordings_name, encoder=module_digest(encoder))
+    if not begin_run(out, asked, _METRICS):
+        return
     compose_suites(run)
-    asked = yaml.safe_dump(json.loads(json.dumps(asdict(config))), sort_keys=False)
-    heard = None if clips is None else str(clips.path)
-    about = {"config": asked, "clips": heard, "encoder": module_digest(encoder)}
+    about = {"words": asked}
     found = newest_checkpoint(out / CHECKPOINTS, about)
-    if found is None:
-        begin_run(out, asked)
     env = _environment(config, run.reward, curriculum, encoder)
     model = _learner(config, env)
     if found is not None:
@@ -223,5 +222,5 @@ def _judge(config: GateConfig, run: Run, gate: Gate) -> None:
         shown = (f"{name} {metrics[name].value:.3f}" for name in _SHOWN if metrics[name].value is not None)
         print(f"{suite}: gate: {', '.join(shown)}", flush=True)
     results["seconds"] = run.seconds
-    write_text(run.out / "metrics.json", json.dumps(results, indent=2, allow_nan=False))
+    write_text(run.out / _METRICS, json.dumps(results, indent=2, allow_nan=False))
     print(f"gate: {run.out / 'gate'}", flush=True)

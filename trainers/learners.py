@@ -1,10 +1,11 @@
 """The processes that learn together, as `torchrun` starts them: who does what, and how it is put together again.
 
-Each plays and learns from its share of the episodes; whatever is a mean over an iteration is one over all of them. With
-one process nothing is sent, and nothing is computed otherwise than without this file.
+Each plays and learns from its share of the episodes or samples; whatever is a mean over them is one over all. With one
+process nothing is sent, and nothing is computed otherwise than without this file.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -12,6 +13,7 @@ from accelerate import PartialState
 from torch import Tensor, distributed, nn
 
 T = TypeVar("T")
+_PATIENCE = timedelta(days=1)  # composing for all is done by one, and torchrun ends those who wait for one that died
 
 
 def learning_device() -> torch.device:
@@ -26,13 +28,19 @@ class Learners:
     """All learners, seen from one of them. Every one has to make the same calls, in the same order."""
 
     def __init__(self) -> None:
-        state = PartialState()  # of the process; Accelerate has read the environment that torchrun set
+        # Of the process: Accelerate reads the environment that torchrun set, and wants to be told what a CPU does.
+        state = PartialState(cpu=not torch.cuda.is_available(), timeout=_PATIENCE)
         self.rank, self.count, self.device = state.process_index, state.num_processes, learning_device()
 
     @property
     def is_main(self) -> bool:
         """Whether this is the one that writes and says things."""
         return self.rank == 0
+
+    def wait(self) -> None:
+        """Wait until all processes have come so far."""
+        if self.count > 1:
+            distributed.barrier()
 
     def share(self, total: int) -> range:
         """Return which of `total` episodes are this process's; shares follow each other in the order of the ranks."""

@@ -24,8 +24,9 @@ from policies.tokenizer import ReplyTokenizer, train_tokenizer
 from trainers.clips import ClipFolder
 from trainers.config import QuickstartConfig
 from trainers.quickstart import reinforce
-from trainers.run import calibrate, compose_suites, judge_model, prepare, supervise
+from trainers.run import calibrate, compose_suites, judge_model, prepare
 from trainers.scenes import HELD_OUT_SEEDS, Composed, seeds
+from trainers.supervised import supervise
 
 _EPISODES, _ALONE_EPISODES = 64, 4
 

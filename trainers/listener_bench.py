@@ -12,7 +12,8 @@ from policies.baselines import make_baseline
 from trainers.classifier import train_classifier
 from trainers.clips import ClipFolder
 from trainers.config import QuickstartConfig
-from trainers.run import calibrate, compose_suites, play_model, play_policy, prepare, supervise
+from trainers.run import calibrate, compose_suites, play_model, play_policy, prepare
+from trainers.supervised import supervise
 
 SUITE = "real_held_out"
 

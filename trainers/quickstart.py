@@ -2,38 +2,41 @@
 
 import json
 import os
-import time
-from dataclasses import asdict
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-import yaml
 from tqdm import tqdm
 
+from envs.errors import ConfigError
 from envs.files import write_text
 from envs.metrics import Metric, evaluate_traces, metrics_json
 from envs.trace import Trace
 from policies.baselines import NEED_NOTHING, make_baseline
 from policies.modeling_lalm import LALM
-from policies.policy_folder import write_policy
+from policies.policy_folder import read_policy, write_policy
 from policies.tokenizer import ReplyTokenizer
 from trainers.card import quickstart_card
 from trainers.clips import ClipFolder
 from trainers.config import QuickstartConfig
 from trainers.episode_view import EpisodeView
+from trainers.quickstart_state import Results, load_progress, save_progress, total_seconds
 from trainers.report import ReportData, write_report
-from trainers.run import Run, calibrate, compose_suites, judge_model, play_policy, prepare, supervise
-from trainers.run_folder import begin_run, check_run_folder
+from trainers.run import Run, calibrate, compose_suites, judge_model, play_policy, prepare
+from trainers.run_folder import CHECKPOINTS, begin_run, check_run_folder, words
 from trainers.scenes import (
     PPO_SEEDS,
     Composed,
     Steady,
     seeds,
 )
+from trainers.supervised import SAMPLES, supervise
 
 if TYPE_CHECKING:
     from trainers.ppo_summary import Reinforced
+
+_SUPERVISED, _LAST = "supervised", "report.html"  # what training without a reward ends with, and the run
 
 
 def run_quickstart(config: QuickstartConfig, out: Path, clips: ClipFolder | None = None) -> None:
@@ -41,32 +44,49 @@ def run_quickstart(config: QuickstartConfig, out: Path, clips: ClipFolder | None
 
     Writes `config.yaml`, `metrics.json`, `report.html`, `policy/` (the reinforced policy), `supervised/` (the policy
     before reinforcement), `traces_*.jsonl` of the reinforced policy on each suite, `bills.json` where a scorer of the
-    reward cost something, and TensorBoard events in `logs/`.
-    What an earlier run left there is kept in `earlier-N/`.
+    reward cost something, and TensorBoard events in `logs/`. After a kill, the same call goes on, stage, iteration and
+    step, and on a CPU, with as many threads, the policies are bit by bit those of a run that was left alone.
+    What a run of other words or recordings left there is kept in `earlier-N/`.
 
     Raises:
-        ConfigError: when `out` cannot be a folder, or the reward fails; nothing is written then.
+        ConfigError: when `out` cannot be a folder, the reward fails, or there are several processes; nothing is
+            written then. Or when a stage cannot be trained as asked for.
         ManifestError: when `clips` cannot be used; nothing is written then.
         PolicyError, OSError: when a result cannot be written; it is not left half-written.
     """
-    begin = time.perf_counter()
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # torchrun says so
+        raise ConfigError("`soundflow quickstart` runs in one process; start it without torchrun")
     torch.manual_seed(config.seed)
     check_run_folder(out)
     run = prepare(config, out, clips)
+    if not begin_run(out, words(config, recordings=run.recordings_name), _LAST):
+        return
+    results = load_progress(run)
     compose_suites(run)
-    begin_run(out, yaml.safe_dump(asdict(config), sort_keys=False))
     _warn_of_load()
-    model, tokenizer = supervise(run)
-    calibrate(run, model, tokenizer)
-    results = {name: _judge_baselines(run, streams, tokenizer, name) for name, streams in run.held_out.items()}
-    judge_model(run, model, tokenizer, "supervised", results)
-    card = quickstart_card("supervised", config, model, results, run.recordings)
-    write_policy(out / "supervised", model, tokenizer, card)
+    if (out / _SUPERVISED).is_dir():
+        model, tokenizer, _ = read_policy(out / _SUPERVISED)
+    else:
+        model, tokenizer = _supervised(run, results)
+    shutil.rmtree(out / CHECKPOINTS / SAMPLES, ignore_errors=True)  # large, and learned from
     run.curves["PPO reward of sampled rollouts"] = reinforce(run, model, tokenizer).curve
     last = judge_model(run, model, tokenizer, "ppo", results)
     write_policy(out / "policy", model, tokenizer, quickstart_card("ppo", config, model, results, run.recordings))
-    run.seconds["total"] = round(time.perf_counter() - begin, 1)
+    run.seconds["total"] = total_seconds(run)
     _publish(run, results, last)
+    shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)  # of no use to anybody now
+
+
+def _supervised(run: Run, results: Results) -> tuple[LALM, ReplyTokenizer]:
+    """Train, judge and write the supervised policy; its folder says that it is done, and by then all is kept."""
+    model, tokenizer = supervise(run)
+    calibrate(run, model, tokenizer)
+    results.update({name: _judge_baselines(run, streams, tokenizer, name) for name, streams in run.held_out.items()})
+    judge_model(run, model, tokenizer, "supervised", results)
+    save_progress(run, results)
+    card = quickstart_card("supervised", run.config, model, results, run.recordings)
+    write_policy(run.out / _SUPERVISED, model, tokenizer, card)
+    return model, tokenizer
 
 
 def _warn_of_load() -> None:
@@ -92,6 +112,7 @@ def reinforce(run: Run, model: LALM, tokenizer: ReplyTokenizer) -> "Reinforced":
     from trainers.ppo import train_ppo  # noqa: PLC0415 - importing TRL takes seconds
 
     ppo = run.config.ppo
+    torch.manual_seed(run.config.seed)  # whatever was drawn before: a run that goes on has drawn less
     with run.phase("reinforce (PPO)"):
         wanted = seeds(PPO_SEEDS, run.config.seed, ppo.streams)
         return train_ppo(
@@ -103,6 +124,7 @@ def reinforce(run: Run, model: LALM, tokenizer: ReplyTokenizer) -> "Reinforced":
             ppo,
             run.out / "logs" / "ppo",
             run.config.seed,
+            run.out / CHECKPOINTS / "ppo",
         )
 
 
@@ -129,7 +151,7 @@ def _publish(run: Run, results: dict[str, dict[str, dict[str, Metric]]], played:
         tables=results,
         curves=run.curves,
         episodes=episodes,
-        config=yaml.safe_dump(asdict(run.config), sort_keys=False),
+        config=words(run.config),
     )
-    write_report(run.out / "report.html", data)
-    print(f"report: {run.out / 'report.html'}   policy: {run.out / 'policy'}   {run.seconds['total']:.0f} s in all")
+    write_report(run.out / _LAST, data)
+    print(f"report: {run.out / _LAST}   policy: {run.out / 'policy'}   {run.seconds['total']:.0f} s in all")

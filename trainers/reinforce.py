@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import yaml
 from pydantic import PositiveInt
 
 from envs.curriculum import Curriculum, Stage
@@ -19,6 +18,7 @@ from policies.modeling_lalm import LALM
 from policies.policy_folder import read_policy, write_policy
 from policies.tokenizer import ReplyTokenizer
 from trainers.card import reinforced_card
+from trainers.checkpoints import module_digest
 from trainers.clips import ClipFolder
 from trainers.config import (
     EvaluationConfig,
@@ -33,7 +33,7 @@ from trainers.config import (
 from trainers.learners import learning_device
 from trainers.ppo_streams import held_out_streams, played_streams, suite_of
 from trainers.run import Run, compose_suites, judge_model, prepare
-from trainers.run_folder import CHECKPOINTS, CONFIG, begin_run, check_run_folder
+from trainers.run_folder import CHECKPOINTS, begin_run, check_run_folder, is_complete, words
 from trainers.scenes import PPO_SEEDS, seeds
 from trainers.stage_config import SOUNDS, Data
 from trainers.stage_data import part_scenarios
@@ -112,11 +112,14 @@ def run_ppo(config: PPORunConfig, out: Path, clips: ClipFolder | None = None) ->
     curriculum = Curriculum(run.scenarios(), config.curriculum)
     for part in config.data:  # what is not there is said before minutes of composing
         part_scenarios(part, curriculum.base)
+    asked = words(config, recordings=run.recordings_name, policy=module_digest(model))
     if int(os.environ.get("RANK", "0")) > 0:  # torchrun says so; the main process judges and writes
-        _reinforce(run, curriculum, config, model, tokenizer)
+        if not is_complete(out, asked, _METRICS):
+            _reinforce(run, curriculum, config, model, tokenizer)
+        return
+    if not begin_run(out, asked, _METRICS):
         return
     _compose_held_out(run, config)
-    _begin(config, out, clips)
     model.to(learning_device())  # where it is judged before, too
     results: dict[str, dict[str, dict[str, Metric]]] = {}
     before = judge_model(run, model, tokenizer, "before", results)
@@ -130,12 +133,12 @@ def run_ppo(config: PPORunConfig, out: Path, clips: ClipFolder | None = None) ->
         print(f"{suite}: difference: mean_reward {gain.value:+.3f}{span}")
     streams = ", ".join(f"{part.name} ({part.weight:g})" for part in config.data)
     card = reinforced_card(
-        config.policy, config.seed, config.ppo, streams, _yaml(config), model, results, run.recordings
+        config.policy, config.seed, config.ppo, streams, words(config), model, results, run.recordings
     )
     write_policy(out / "policy", model, tokenizer, card)
     document = {s: {who: metrics_json(own) for who, own in table.items()} for s, table in results.items()}
-    write_text(out / _METRICS, json.dumps({**document, "seconds": run.seconds}, indent=2, allow_nan=False))
     run.write_bills()
+    write_text(out / _METRICS, json.dumps({**document, "seconds": run.seconds}, indent=2, allow_nan=False))
     shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)  # large, and of no use to anybody now
     print(f"policy: {out / 'policy'}   metrics: {out / _METRICS}")
 
@@ -152,10 +155,6 @@ def _as_quickstart(config: PPORunConfig, model: LALM) -> QuickstartConfig:
     )
 
 
-def _yaml(config: PPORunConfig) -> str:
-    return yaml.safe_dump(asdict(config), sort_keys=False)
-
-
 def _compose_held_out(run: Run, config: PPORunConfig) -> None:
     """Compose the streams to judge by: of each part of the mix, and of recordings where there are some."""
     parts = {suite_of(part): part for part in config.data}
@@ -164,16 +163,6 @@ def _compose_held_out(run: Run, config: PPORunConfig) -> None:
     for suite, part in parts.items():
         with run.phase(f"compose {suite}"):
             run.held_out[suite] = held_out_streams(part, config.scenes, config.seed)
-
-
-def _begin(config: PPORunConfig, out: Path, clips: ClipFolder | None) -> None:
-    """Make the run's folder, or go on in that of the same run where it was not finished."""
-    heard = "" if clips is None else f"# with the recordings of {clips.path}, laid out as {clips.layout}\n"
-    asked, written = heard + _yaml(config), out / CONFIG
-    same = written.is_file() and written.read_text(encoding="utf-8") == asked
-    if same and not (out / _METRICS).exists():
-        return
-    begin_run(out, asked)
 
 
 def _reinforce(run: Run, curriculum: Curriculum, config: PPORunConfig, model: LALM, tokenizer: ReplyTokenizer) -> None:

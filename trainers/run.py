@@ -1,17 +1,18 @@
-"""The phases that runs share: read, split and compose, train supervised, find the threshold, play."""
+"""The phases that runs share: read, split and compose, find the threshold, play."""
 
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
 from envs.clip_library import ClipLibrary
-from envs.errors import ManifestError, ScenarioError
+from envs.errors import ManifestError
 from envs.foley import Foley
 from envs.metrics import Metric, evaluate_traces
 from envs.planning import deal
@@ -24,26 +25,22 @@ from envs.sources import ClipSource, Mixture
 from envs.stream_env import default_scenarios
 from envs.tokenizer import ByteTokenizer
 from envs.trace import Trace
-from envs.workers import compose_all
 from policies.base import Policy
 from policies.baselines import make_baseline
 from policies.engine import Sampling
 from policies.lalm_policy import LALMPolicy
 from policies.modeling_lalm import LALM
-from policies.tokenizer import ReplyTokenizer, train_tokenizer
+from policies.tokenizer import ReplyTokenizer
 from trainers.clips import ClipFolder
+from trainers.compose import fingerprint
 from trainers.config import QuickstartConfig
 from trainers.evaluation import play
-from trainers.new_model import new_compact
-from trainers.samples import SampleMaker, StreamSample
 from trainers.scenes import (
     HELD_OUT_SEEDS,
-    TRAIN_SEEDS,
     VALIDATION_SEEDS,
     Composed,
     seeds,
 )
-from trainers.supervised import STAGES, train_stage
 
 _SHOWN = ("trigger_f1", "trigger_precision", "trigger_recall", "latency_p50_s", "reply_quality", "mean_reward")
 
@@ -64,14 +61,20 @@ class Run:
     held_out: dict[str, Composed] = field(default_factory=dict)  # "held_out" and, with recordings, "real_held_out"
     seconds: dict[str, float] = field(default_factory=dict)
     curves: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+    begun: float = field(default_factory=time.perf_counter)
+
+    @cached_property
+    def recordings_name(self) -> str | None:
+        """A name of what clips gave to train on, that changes when it does; None where there are no clips."""
+        return None if self.recordings is None else fingerprint(self.recordings)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Time a phase under its name."""
+        """Time a phase under its name; what it took before a kill counts."""
         begin = time.perf_counter()
         print(f"[{name}]", flush=True)
         yield
-        self.seconds[name] = round(time.perf_counter() - begin, 1)
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - begin, 1)
 
     def write_bills(self) -> None:
         """Write what the reward's scorers have cost into `bills.json`, where they cost something, and print it."""
@@ -174,38 +177,6 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-def supervise(run: Run) -> tuple[LALM, ReplyTokenizer]:
-    """Compose training streams and train the LALM on them."""
-    config, shape = run.config, run.config.model
-    tokenizer = train_tokenizer([*run.captions, *run.replies], shape.vocab_size)
-    model = new_compact(shape, tokenizer, run.replies)
-    with run.phase("compose training streams"):
-        wanted = seeds(TRAIN_SEEDS, config.seed, config.scenes.train_count)
-        streams = compose_all(run.scenarios(), wanted, config.scenes.workers)
-        maker = SampleMaker(tokenizer, model.layout, model.make_features(), config.supervised.early_share)
-        samples: dict[str, list[StreamSample]] = {"streams": [], "sounds": []}
-        with one_thread():
-            for scenario in tqdm(streams, total=len(wanted), unit="stream"):
-                samples["streams"].append(maker.stream(scenario))
-                samples["sounds"] += maker.sounds(scenario, samples["streams"][-1])
-    if not samples["sounds"]:
-        raise ScenarioError(
-            f"{len(wanted)} streams of {config.scenes.min_chunks} to {config.scenes.max_chunks} chunks have no room for"
-            " a single sound in the foreground; set scenes.min_chunks higher"
-        )
-    for stage in STAGES:
-        with run.phase(f"train {stage.name}"):
-            run.curves[f"supervised: loss of {stage.name}"] = train_stage(
-                stage,
-                model,
-                samples[stage.samples],
-                config.supervised,
-                run.out / "logs" / stage.name,
-                config.seed,
-            )
-    return model, tokenizer
 
 
 def play_model(

@@ -53,6 +53,11 @@ class SampleBatch:
             contents=self.contents.to(device),
         )
 
+    def without_targets(self) -> "SampleBatch":
+        """Return the batch with nothing in it to learn: every loss of it is 0, and has gradients, all 0."""
+        none = torch.zeros_like(self.decisions)
+        return replace(self, labels=[], heard=[], decisions=none, contents=none)
+
 
 def timeline_turns(
     timeline: Sequence[TimelineEntry], num_chunks: int, tokenizer: ReplyTokenizer, layout: TokenLayout
@@ -161,17 +166,17 @@ def augment(log_mel: Tensor, generator: torch.Generator) -> Tensor:
 
 
 class Collator:
-    """Pads samples into a batch, augmented."""
+    """Pads samples into a batch."""
 
-    def __init__(self, layout: TokenLayout, seed: int, augmented: bool = True) -> None:
-        self.layout, self.augmented = layout, augmented
-        self.generator = torch.Generator().manual_seed(seed)
+    def __init__(self, layout: TokenLayout) -> None:
+        self.layout = layout
 
-    def __call__(self, samples: Sequence[StreamSample]) -> dict[str, SampleBatch]:
-        """Return the batch under the one key that the trainers read."""
+    def __call__(self, samples: Sequence[StreamSample], draws: Sequence[int] | None = None) -> SampleBatch:
+        """Return the batch, each sample augmented by a draw of its own; None: as they are."""
         features = [s.log_mel.float() for s in samples]
-        if self.augmented:
-            features = [augment(f, self.generator) for f in features]
+        if draws is not None:
+            generator = torch.Generator()
+            features = [augment(f, generator.manual_seed(draw)) for f, draw in zip(features, draws, strict=True)]
         counts = [len(f) for f in features]
         tokens = collate([s.sequence for s in samples], counts, self.layout.audio_tokens_per_chunk)
         decisions = torch.zeros_like(tokens.ids, dtype=torch.bool)
@@ -181,4 +186,4 @@ class Collator:
             contents[row, sample.sequence.contents] = True
         labels = [s.label for s in samples]
         heard = [label for s in samples for label in s.heard]
-        return {"batch": SampleBatch(torch.cat(features), counts, labels, heard, tokens, decisions, contents)}
+        return SampleBatch(torch.cat(features), counts, labels, heard, tokens, decisions, contents)

@@ -16,6 +16,7 @@ size of a run on a laptop.
 other its `format` trains the whole language model (configs/stage1.yaml).
 """
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
@@ -23,11 +24,9 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from envs import ABILITY_NAMES
 from envs.errors import did_you_mean
-from trainers.config import ModelConfig, Part, Seed, Share
+from trainers.config import NEW_TOKENS, ModelConfig, Part, Seed, Share, StageConfig
 
 StageName = Literal["hearing", "format", "adapter", "streaming", "following"]
-NEW_TOKENS = "new_tokens"  # of `trains`: those rows of the embedding that belong to control tokens
-LANGUAGE_MODEL = ("projector", "text_model", "lm_head")
 
 
 @dataclass(frozen=True)
@@ -90,50 +89,33 @@ INTERLEAVED: Data = (
 
 
 @dataclass(frozen=True)
-class StageConfig:
-    """One supervised stage; subclasses have the defaults of each.
+class MixedStageConfig(StageConfig):
+    """A supervised stage over a data mix of its own; subclasses have the defaults of each.
 
     Attributes:
-        learns_from: The single sounds of the streams, as offline turns, or the streams.
         data: The mix of streams.
         streams: How many of them are composed; they are seen again when all were.
-        steps: Updates of the weights.
-        learning_rate: Its maximum; it rises over `warmup_share` of the steps and falls along a cosine.
-        trains: Modules of the model, by name; `new_tokens` are the embeddings of control tokens. Others are frozen.
-        max_tokens_per_batch: Of the padded batch that goes through the model at once.
-        accumulate: Such batches an update.
-        stream_weight: lambda, the weight of the control tokens' loss beside the reply tokens'.
-        response_weight: Weight of a `response` among the control tokens, most of which are `silent`.
-        weight_decay: Of AdamW, on matrices.
-        warmup_share: Of the steps.
         validation_streams: Held-out streams of each part of the mix.
-        eval_every: Steps between two validations; there is one at the end.
-        save_every: Steps between two checkpoints.
-        keep: Checkpoints kept.
     """
-
-    learns_from: ClassVar[Literal["sounds", "streams"]] = "sounds"
 
     data: Data = SOUNDS
     streams: PositiveInt = 100_000
-    steps: PositiveInt = 1000
-    learning_rate: PositiveFloat = 1e-4
-    trains: tuple[str, ...] = LANGUAGE_MODEL
-    max_tokens_per_batch: PositiveInt = 16_384
-    accumulate: PositiveInt = 1
-    stream_weight: NonNegativeFloat = 0.0
-    response_weight: PositiveFloat = 1.0
-    weight_decay: NonNegativeFloat = 0.01
-    warmup_share: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.03
     validation_streams: PositiveInt = 16
-    eval_every: PositiveInt = 500
-    save_every: PositiveInt = 500
-    keep: PositiveInt = 3
+
+    @property
+    def part_names(self) -> list[str]:
+        """What the numbers of each part of the mix are logged under: its name, and a number where others have it."""
+        names = [part.name for part in self.data]
+        count = Counter(names)
+        nth = [names[: i + 1].count(name) for i, name in enumerate(names)]
+        return [f"{name} {n}" if count[name] > 1 else name for name, n in zip(names, nth, strict=True)]
 
 
 @dataclass(frozen=True)
-class HearingConfig(StageConfig):
+class HearingConfig(MixedStageConfig):
     """Ours: what a pretrained audio tower brings along."""
+
+    learns: ClassVar[Literal["names", "replies"]] = "names"
 
     data: Data = SOUNDS
     learning_rate: PositiveFloat = 3e-3
@@ -141,7 +123,7 @@ class HearingConfig(StageConfig):
 
 
 @dataclass(frozen=True)
-class FormatConfig(StageConfig):
+class FormatConfig(MixedStageConfig):
     """Stage 1: the model learns to use its new tokens."""
 
     data: Data = SOUNDS
@@ -151,7 +133,7 @@ class FormatConfig(StageConfig):
 
 
 @dataclass(frozen=True)
-class AdapterConfig(StageConfig):
+class AdapterConfig(MixedStageConfig):
     """Stage 2: the projector learns to speak the language model's language."""
 
     data: Data = SOUNDS
@@ -161,7 +143,7 @@ class AdapterConfig(StageConfig):
 
 
 @dataclass(frozen=True)
-class StreamingConfig(StageConfig):
+class StreamingConfig(MixedStageConfig):
     """Stage 3: when to speak, on streams of four abilities."""
 
     learns_from: ClassVar[Literal["sounds", "streams"]] = "streams"
@@ -173,7 +155,7 @@ class StreamingConfig(StageConfig):
 
 
 @dataclass(frozen=True)
-class FollowingConfig(StageConfig):
+class FollowingConfig(MixedStageConfig):
     """Stage 4: instruction following, with proactive turns, history review and silence mixed in."""
 
     learns_from: ClassVar[Literal["sounds", "streams"]] = "streams"
@@ -224,7 +206,7 @@ class SupervisedRunConfig:
         if len(set(self.stages)) < len(self.stages):
             raise ValueError(f"stages names one twice: {', '.join(self.stages)}")
 
-    def stage(self, name: StageName) -> StageConfig:
+    def stage(self, name: StageName) -> MixedStageConfig:
         """Return the configuration of a stage."""
-        stage: StageConfig = getattr(self, name)
+        stage: MixedStageConfig = getattr(self, name)
         return stage

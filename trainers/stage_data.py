@@ -1,6 +1,8 @@
 """The samples of a supervised stage: its data mix composed, cut up, checked, and a part that is never trained on."""
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,11 +19,13 @@ from envs.sources import ClipSource, Mixture
 from envs.stream_env import Scenarios, default_scenarios
 from envs.workers import compose_all
 from trainers.run import one_thread
+from trainers.sample_store import SampleWriter, StoredSamples
 from trainers.samples import SampleMaker, StreamSample
 from trainers.scenes import TRAIN_SEEDS, VALIDATION_SEEDS, seeds
-from trainers.stage_config import DataPart, StageConfig, StageName
+from trainers.stage_config import DataPart, MixedStageConfig, StageName
 
 _MOST_HELD = 5  # of a corpus, at most one stream in so many is held out
+_FIRST_LOOK = 16  # streams after which the room that all will take is known well enough
 
 
 @dataclass(frozen=True)
@@ -43,13 +47,18 @@ class StageData:
 
     Attributes:
         train: The samples.
-        validation: Held-out samples of each part of the mix, by its name.
+        validation: Held-out samples of each part of the mix, by its name; of several processes, the main one's.
         listening: A held-out stream to be heard by people, with something to reply to where the mix has that.
     """
 
-    train: list[StreamSample] = field(default_factory=list)
+    train: StoredSamples
     validation: dict[str, list[StreamSample]] = field(default_factory=dict)
     listening: Scenario | None = None
+
+    def listen_to(self, scenario: Scenario) -> None:
+        """Take a held-out stream to be heard, where it is the first, or the first with something to reply to."""
+        if self.listening is None or (scenario.cues and not self.listening.cues):
+            self.listening = scenario
 
 
 @dataclass(frozen=True)
@@ -62,41 +71,88 @@ class Job:
 
 
 def compose_stage(
-    name: StageName, config: StageConfig, sounds: Sounds, maker: SampleMaker, seed: int, workers: int
+    name: StageName,
+    config: MixedStageConfig,
+    sounds: Sounds,
+    maker: SampleMaker,
+    seed: int,
+    workers: int,
+    folder: Path,
 ) -> StageData:
-    """Compose the streams of a stage and make its samples.
+    """Compose the streams of a stage and make its samples; those to learn from are written into `folder`.
+
+    Where they are there already, because the run goes on after a kill, only what is held out is composed.
 
     Raises:
-        ConfigError: when nothing in the mix deserves a reply though the stage is to learn when to reply, or a sample
-            has more tokens than a batch may have.
+        ConfigError: when nothing in the mix deserves a reply though the stage is to learn when to reply, a sample has
+            more tokens than a batch may have, or the disk has no room for the samples.
         ScenarioError: when the streams have no room for a single sound.
         ManifestError, AudioError, SpeechError: when a corpus or speech cannot be used.
     """
-    (mix, jobs), data, cues = mix_of(config, sounds, seed), StageData(), 0
-    streams = compose_all(mix, range(len(mix)), workers)
-    with one_thread():
-        for job, scenario in tqdm(zip(jobs, streams, strict=True), total=len(jobs), unit="stream"):
-            stream, part = maker.stream(scenario), config.data[job.part]
-            samples = [stream] if config.learns_from == "streams" else maker.sounds(scenario, stream)
-            _check_size(name, config, part, scenario, samples)
-            if not job.held_out:
+    mix, jobs = mix_of(config, sounds, seed)
+
+    def samples_of(held_out: bool) -> Generator[tuple[Job, Scenario, list[StreamSample]], None, None]:
+        wanted = [i for i, job in enumerate(jobs) if job.held_out == held_out]
+        with one_thread():
+            streams = compose_all(mix, wanted, workers)
+            for i, scenario in tqdm(zip(wanted, streams, strict=True), total=len(wanted), unit="stream"):
+                stream = maker.stream(scenario)
+                samples = [stream] if config.learns_from == "streams" else maker.sounds(scenario, stream)
+                _check_size(name, config, config.part_names[jobs[i].part], scenario, samples)
+                yield jobs[i], scenario, samples
+
+    if not folder.is_dir():
+        cues, total = 0, sum(not job.held_out for job in jobs)
+        with SampleWriter(folder) as writer, closing(samples_of(held_out=False)) as made:
+            for done, (_, scenario, samples) in enumerate(made, 1):
                 cues += len(scenario.timeline)
-                data.train += samples
-                continue
-            data.validation.setdefault(part.name, []).extend(samples)
-            if data.listening is None or (scenario.cues and not data.listening.cues):
-                data.listening = scenario
-    if config.learns_from == "streams" and cues == 0:
-        raise ConfigError(
-            f"{name}.data: none of its {len(data.train)} streams has a cue, so there is nothing to reply to; mix in an"
-            " ability with replies, or compose more streams"
-        )
-    if not data.train or not all(data.validation.values()):
-        raise ScenarioError(f"{name}.data: its streams have no single sound in the foreground; compose more of them")
+                for sample in samples:
+                    writer.add(sample)
+                check_room([writer], f"{name}.streams", done, total)
+            if config.learns_from == "streams" and cues == 0:
+                raise ConfigError(
+                    f"{name}.data: none of its {total} streams has a cue, so there is nothing to reply to; mix in an"
+                    " ability with replies, or compose more streams"
+                )
+            if not len(writer):
+                raise _no_sounds(name)
+    data = StageData(StoredSamples(folder))
+    for job, scenario, samples in samples_of(held_out=True):
+        data.validation.setdefault(config.part_names[job.part], []).extend(samples)
+        data.listen_to(scenario)
+    if not all(data.validation.values()):
+        raise _no_sounds(name)
     return data
 
 
-def open_parts(config: StageConfig, sounds: Sounds) -> None:
+def check_room(writers: Sequence[SampleWriter], key: str, done: int, total: int) -> None:
+    """Ask at some moments, the first of them early, whether the disk has room for what is still to be written.
+
+    Args:
+        writers: Of the samples, all into one folder.
+        key: Of the configuration, that says how many streams there are.
+        done: How many have been written.
+        total: How many there are to be.
+
+    Raises:
+        ConfigError: when it has not.
+    """
+    if done < _FIRST_LOOK or done & (done - 1):  # at powers of two
+        return
+    folder, written = writers[0].folder.parent, sum(writer.written for writer in writers)
+    wanted, room = written / done * total, written + shutil.disk_usage(folder).free
+    if wanted > room:
+        raise ConfigError(
+            f"{key} is {total}, whose samples take {wanted / 1e9:.2g} GB, and {folder} has room for"
+            f" {room / 1e9:.2g} GB; compose fewer streams, or name a folder with more room by --out"
+        )
+
+
+def _no_sounds(name: str) -> ScenarioError:
+    return ScenarioError(f"{name}.data: its streams have no single sound in the foreground; compose more of them")
+
+
+def open_parts(config: MixedStageConfig, sounds: Sounds) -> None:
     """Open what the mix of a stage names, so that a run of hours fails in its first second.
 
     Raises:
@@ -121,7 +177,7 @@ def shares(weights: Sequence[float], count: int) -> list[int]:
     return whole
 
 
-def mix_of(config: StageConfig, sounds: Sounds, seed: int) -> tuple[ScenarioMix, list[Job]]:
+def mix_of(config: MixedStageConfig, sounds: Sounds, seed: int) -> tuple[ScenarioMix, list[Job]]:
     """Return the streams of a stage, and what each is of and for."""
     counts = shares([part.weight for part in config.data], config.streams)
     train = [part_scenarios(part, ProactiveScenarios(sounds.train)) for part in config.data]
@@ -176,12 +232,12 @@ def part_scenarios(part: DataPart, proactive: ProactiveScenarios) -> Scenarios:
 
 
 def _check_size(
-    name: StageName, config: StageConfig, part: DataPart, scenario: Scenario, samples: Sequence[StreamSample]
+    name: StageName, config: MixedStageConfig, part: str, scenario: Scenario, samples: Sequence[StreamSample]
 ) -> None:
     for sample in samples:
         if len(sample.sequence) > config.max_tokens_per_batch:
             raise ConfigError(
-                f"{name}.max_tokens_per_batch is {config.max_tokens_per_batch}, and a sample of {part.name}, seed"
+                f"{name}.max_tokens_per_batch is {config.max_tokens_per_batch}, and a sample of {part}, seed"
                 f" {scenario.seed}, has {len(sample.sequence)} tokens; allow at least as many"
             )
 

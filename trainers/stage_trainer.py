@@ -4,7 +4,8 @@
 optimiser, schedule and random generators are in them; the batches follow from their number.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,12 +33,15 @@ from trainers.checkpoints import (
     random_tensors,
     save_checkpoint,
 )
-from trainers.packing import BatchStream, pack, padding_share
+from trainers.config import NEW_TOKENS, StageConfig
+from trainers.learners import Learners
+from trainers.losses import DualLoss, NamingLoss, Tagger
+from trainers.memory import check_memory
+from trainers.packing import BatchStream, padding_share
 from trainers.progress import show_progress
-from trainers.samples import Collator, StreamSample
-from trainers.stage_config import NEW_TOKENS, StageConfig, StageName
+from trainers.sample_store import StoredSamples
+from trainers.samples import Collator, SampleBatch
 from trainers.stage_data import StageData
-from trainers.supervised import DualLoss, Tagger
 from trainers.validation import measure, write_listening
 
 Log = list[dict[str, Any]]
@@ -50,7 +54,7 @@ class Place:
     """Where a stage writes, and what it is known by.
 
     Attributes:
-        checkpoints: Folder of its checkpoints.
+        checkpoints: Folder of its checkpoints, the last of them of the end.
         logs: Folder of its TensorBoard events.
         identity: What the run was asked for, plain JSON; a checkpoint of another one is not gone on from.
     """
@@ -61,7 +65,7 @@ class Place:
 
 
 def fit_stage(
-    name: StageName,
+    name: str,
     config: StageConfig,
     model: LALM,
     tokenizer: ReplyTokenizer,
@@ -71,55 +75,100 @@ def fit_stage(
     seed: int,
     bf16: bool = False,
 ) -> Log:
-    """Train one stage in place, from its newest checkpoint on where it has one.
+    """Train one stage in place, on the model's device, from its newest checkpoint on where it has one.
 
-    On a CPU, with as many threads, the weights are bit by bit those of a run that was never interrupted.
+    On a CPU, with as many threads, the weights are bit by bit those of a run that was never interrupted. Of several
+    processes (`trainers.learners`), each learns from its share of every batch, and the main one measures and writes.
+
+    Args:
+        name: Key of the stage in the run's configuration.
+        config: Of the stage.
+        model: Of a language model with adapters (`policies.lora.add_lora`), only the adapters are trained.
+        tokenizer: Of the model.
+        data: The samples.
+        place: Where to write.
+        seed: Of what is drawn.
+        bf16: Compute in bfloat16, weights in float32.
 
     Returns:
         What was logged, by step: the loss, and the validation's numbers as `eval_PART_NUMBER`.
 
     Raises:
-        ConfigError: when it has nothing to train, or runs in several processes.
+        ConfigError: when it has nothing to train, or a batch is more than the memory.
+        CheckpointError: when its checkpoint does not fit the model.
+        OSError: when a checkpoint cannot be written; the one before it stays.
     """
     if config.stream_weight > 0:  # what a threshold or PPO added to the decision is of the policy before this stage
         nn.init.zeros_(model.decision_head.weight)
         nn.init.zeros_(model.decision_head.bias)
     rows = free_modules(name, config.trains, model)
-    loss = _loss(name, config, model, data.train)
+    check_memory(name, config, model)
+    torch.manual_seed(seed)  # a new head is the same, whatever has been drawn before
+    loss = _loss(config, model, data.train)
     checkpoint = newest_checkpoint(place.checkpoints, place.identity)
-    step = 0
     if checkpoint is not None:
         load_module(loss, checkpoint, _MODEL)
-        step = checkpoint.step
-        print(f"goes on from step {step}", flush=True)
-    batches = BatchStream(
-        data.train, Collator(model.layout, seed), config.max_tokens_per_batch, seed, step * config.accumulate
-    )
-    with SummaryWriter(str(place.logs), purge_step=step + 1 if step else None) as writer:
-        trainer = StageTrainer(
-            model=loss,
-            args=_arguments(config, place.logs, seed, bf16),
-            train_dataset=batches,
-            callbacks=[TensorBoardCallback(writer)],
-            undecayed=() if rows is None else (f"model.{_EMBEDDING}.weight",),
-        )
-        if trainer.args.world_size > 1:
-            raise ConfigError("`soundflow train` runs supervised stages in one process; start it without torchrun")
-        trainer.add_callback(_Validation(trainer, config, tokenizer, data, writer))
-        trainer.add_callback(_Checkpoints(trainer, config, place, checkpoint))
-        show_progress(trainer, "loss")
-        first = pack(batches.lengths, config.max_tokens_per_batch, seed, 0)
-        share = padding_share(batches.lengths, first)
-        writer.add_scalar("train/padding_share", share, step)
-        print(f"{len(data.train)} samples in {len(first)} batches, {100 * share:.1f} % of them padding", flush=True)
-        trainer.train()
+    if checkpoint is None or checkpoint.step < config.steps:
+        log = _train(config, loss, tokenizer, data, place, checkpoint, rows is not None, seed, bf16)
+    else:
+        log = checkpoint.state["log"]
     if rows is not None:
         rows.remove()
     train_only(model, [child for child, _ in model.named_children()]).eval()
-    return [entry for entry in trainer.state.log_history if "train_runtime" not in entry]
+    return [entry for entry in log if "train_runtime" not in entry]
 
 
-def free_modules(name: StageName, trains: Collection[str], model: LALM) -> RemovableHandle | None:
+def _train(
+    config: StageConfig,
+    loss: nn.Module,
+    tokenizer: ReplyTokenizer,
+    data: StageData,
+    place: Place,
+    checkpoint: Checkpoint | None,
+    some_rows: bool,
+    seed: int,
+    bf16: bool,
+) -> Log:
+    """Train a loss's model, from a checkpoint on where there is one; return all that was logged."""
+    step, model = 0 if checkpoint is None else checkpoint.step, loss.model
+    assert isinstance(model, LALM)
+    arguments = _arguments(config, place.logs, seed, bf16, model.device)
+    learners = Learners()  # after them: they say whether this is a CPU's work though there is a GPU
+    batches = BatchStream(
+        data.train,
+        Collator(model.layout),
+        config.max_tokens_per_batch,
+        seed,
+        step * config.accumulate,
+        learners.rank,
+        learners.count,
+        padded=config.learns == "replies",  # who names sounds takes chunk by chunk
+    )
+    trainer = StageTrainer(
+        model=loss,
+        args=arguments,
+        train_dataset=batches,
+        undecayed=(f"model.{_EMBEDDING}.weight",) if some_rows else (),
+    )
+    with ExitStack() as stack:
+        if learners.is_main:
+            if step:
+                print(f"goes on from step {step}", flush=True)
+            first = batches.batches(epoch=0)
+            share = padding_share(data.train.lengths, first) if batches.padded else 0.0
+            print(f"{len(data.train)} samples in {len(first)} batches, {100 * share:.1f} % of them padding", flush=True)
+            writer = stack.enter_context(SummaryWriter(str(place.logs), purge_step=step + 1 if step else None))
+            writer.add_scalar("train/padding_share", share, step)
+            trainer.add_callback(TensorBoardCallback(writer))
+            trainer.add_callback(_Validation(trainer, config, tokenizer, data, writer))
+        trainer.add_callback(_Checkpoints(trainer, config, place, checkpoint))
+        show_progress(trainer, "loss")
+        trainer.train()
+    log: Log = trainer.state.log_history
+    return log
+
+
+def free_modules(name: str, trains: Collection[str], model: LALM) -> RemovableHandle | None:
     """Give the named modules of a model gradients, and no others; `new_tokens` are rows of its embedding.
 
     Returns:
@@ -146,13 +195,16 @@ def free_modules(name: StageName, trains: Collection[str], model: LALM) -> Remov
     return embedding.register_hook(lambda gradient: gradient * mask.to(gradient))
 
 
-def _loss(name: StageName, config: StageConfig, model: LALM, samples: Sequence[StreamSample]) -> nn.Module:
-    if name == "hearing":
-        return Tagger(model, [sample.label for sample in samples])
-    return DualLoss(model, config.stream_weight, config.response_weight)
+def _loss(config: StageConfig, model: LALM, samples: StoredSamples) -> nn.Module:
+    if config.learns == "names":
+        return Tagger(model, samples.labels).to(model.device)
+    if config.naming_weight == 0:
+        return DualLoss(model, config.stream_weight, config.response_weight)
+    weights = config.stream_weight, config.response_weight
+    return NamingLoss(model, *weights, samples.heard, config.naming_weight).to(model.device)
 
 
-def _arguments(config: StageConfig, logs: Path, seed: int, bf16: bool) -> TrainingArguments:
+def _arguments(config: StageConfig, logs: Path, seed: int, bf16: bool, device: torch.device) -> TrainingArguments:
     return TrainingArguments(
         output_dir=str(logs),
         max_steps=config.steps,
@@ -170,9 +222,10 @@ def _arguments(config: StageConfig, logs: Path, seed: int, bf16: bool) -> Traini
         save_strategy="no",  # ours are no pickles
         report_to=[],
         remove_unused_columns=False,
-        use_cpu=not torch.cuda.is_available(),
+        use_cpu=device.type == "cpu",
         seed=seed,
         dataloader_pin_memory=False,
+        ddp_find_unused_parameters=True,  # `trains` may name a module that the loss has no use for
     )
 
 
@@ -186,7 +239,7 @@ class StageTrainer(Trainer):
 
     def __init__(self, *args: Any, undecayed: Collection[str], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.undecayed = undecayed
+        self.undecayed, self.learners = undecayed, Learners()
         self.loss_sum, self.loss_count = 0.0, 0  # since the loss was logged
 
     def get_train_dataloader(self) -> DataLoader[Any]:
@@ -200,9 +253,13 @@ class StageTrainer(Trainer):
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, **_: Any
     ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss of a batch."""
-        loss: Tensor = model(inputs["batch"])
-        self.loss_sum, self.loss_count = self.loss_sum + float(loss.detach()), self.loss_count + 1
+        """Return the loss of a batch, of which this process has its share: the mean over processes is the whole's."""
+        batch: SampleBatch = inputs["batch"]
+        counts = self.learners.add(self.model.counts(batch))
+        loss: Tensor = model(batch, counts)
+        self.loss_sum += self.learners.add({"loss": float(loss.detach())})["loss"]
+        self.loss_count += 1
+        loss = loss * self.learners.count  # the processes' gradients are averaged
         return (loss, {}) if return_outputs else loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -268,6 +325,10 @@ class _Checkpoints(TrainerCallback):
         state.log_history[:] = own["log"]
         self.trainer.loss_sum, self.trainer.loss_count = own["loss_sum"], own["loss_count"]
 
+    def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Write the last checkpoint."""
+        self._save(state)
+
     def on_step_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Set the generators once, or write a checkpoint."""
         if self.checkpoint is not None:
@@ -277,6 +338,9 @@ class _Checkpoints(TrainerCallback):
             self._save(state)
 
     def _save(self, state: TrainerState) -> None:
+        self.saved_step = state.global_step
+        if not self.trainer.learners.is_main:
+            return
         optimizer, groups = optimizer_state(self.trainer.optimizer, _OPTIMIZER)
         tensors: dict[str, Tensor] = {
             **module_tensors(self.trainer.model, _MODEL),
@@ -291,4 +355,3 @@ class _Checkpoints(TrainerCallback):
             "loss_count": self.trainer.loss_count,
         }
         save_checkpoint(self.place.checkpoints, state.global_step, tensors, own, self.place.identity, self.config.keep)
-        self.saved_step = state.global_step

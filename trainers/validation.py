@@ -14,9 +14,9 @@ from policies.lalm_policy import LALMPolicy
 from policies.modeling_lalm import LALM
 from policies.tokenizer import ReplyTokenizer
 from trainers.evaluation import play
+from trainers.losses import DualLoss, Tagger
 from trainers.packing import pack
 from trainers.samples import Collator, SampleBatch, StreamSample
-from trainers.supervised import DualLoss, Tagger
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -37,11 +37,11 @@ def measure(loss: nn.Module, samples: Sequence[StreamSample], max_tokens: int) -
     model = loss.model
     assert isinstance(model, LALM)
     model.eval()
-    collator = Collator(model.layout, 0, augmented=False)
+    collator = Collator(model.layout)
     lengths = [len(sample.sequence) for sample in samples]
     totals = _Totals()
     for indices in pack(lengths, max_tokens, 0, 0):
-        batch = collator([samples[i] for i in indices])["batch"].to(model.device)
+        batch = collator([samples[i] for i in indices]).to(model.device)
         if isinstance(loss, Tagger):
             totals.add("L_label", loss(batch) * len(indices), len(indices))
         else:

@@ -62,9 +62,15 @@ def test_values_arrive(tmp_path: Path) -> None:
 
 def test_overrides_win_and_the_last_one_most(tmp_path: Path) -> None:
     path = write(tmp_path, "seed: 7\nppo:\n  iterations: 9\n")
-    overrides = ["seed=8", "ppo.iterations=4", "seed=9", "supervised.weight_decay=2e-4", "reward=[{name: miss}]"]
+    overrides = [
+        "seed=8",
+        "ppo.iterations=4",
+        "seed=9",
+        "supervised.streams.weight_decay=2e-4",
+        "reward=[{name: miss}]",
+    ]
     config = load_config(QuickstartConfig, path, overrides)
-    assert (config.seed, config.ppo.iterations, config.supervised.weight_decay) == (9, 4, 2e-4)
+    assert (config.seed, config.ppo.iterations, config.supervised.streams.weight_decay) == (9, 4, 2e-4)
     assert config.reward == [{"name": "miss"}]
 
 
@@ -113,7 +119,8 @@ def test_a_key_of_another_section_is_suggested(tmp_path: Path) -> None:
         ("ppo: {objective: raw_token, mode: content_only}", "expected mode: joint"),
         ("ppo: {kl_coef: 0, kl_target: 0.1}", "kl_coef is 0.0 and kl_target is given"),
         ("ppo: {mode: decisions}", "ppo.mode is 'decisions', expected 'joint', 'decision_only' or 'content_only'"),
-        ("supervised: {streams: {steps: 4}}", "supervised.streams.batch_size"),
+        ("supervised: {streams: {batch_size: 4}}", "unknown key 'supervised.streams.batch_size'"),
+        ("supervised: {format: {naming_weight: 1}}", "naming_weight is 1.0, expected 0 where single sounds are"),
         ("[1, 2]", "run.yaml: expected keys and values, got [1, 2]"),
         ("seed: [1", "run.yaml, line 1: not valid YAML"),
         ("? [a]\n: 1", "run.yaml, line 1: not valid YAML"),
@@ -153,9 +160,9 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 @given(rate=st.floats(1e-12, 1e6), steps=st.integers(1, 10**6))
 @settings(max_examples=50, deadline=None)
 def test_numbers_survive_the_way_through_an_override(rate: float, steps: int) -> None:
-    overrides = [f"supervised.weight_decay={rate!r}", f"ppo.iterations={steps}"]
+    overrides = [f"supervised.format.weight_decay={rate!r}", f"ppo.iterations={steps}"]
     config = load_config(QuickstartConfig, CONFIGS / "quickstart.yaml", overrides)
-    assert (config.supervised.weight_decay, config.ppo.iterations) == (rate, steps)
+    assert (config.supervised.format.weight_decay, config.ppo.iterations) == (rate, steps)
 
 
 @given(text=st.text(max_size=60))

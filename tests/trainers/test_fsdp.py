@@ -15,8 +15,8 @@ from policies.sequences import Turn, lay_out
 from policies.tokenizer import train_tokenizer
 from tests.policies.conftest import REPLIES, noise, tiny_model
 from tests.trainers.two_processes import PROCESSES, meet, run_processes
+from trainers.losses import DualLoss
 from trainers.samples import Collator, SampleBatch, StreamSample
-from trainers.supervised import DualLoss
 
 TRAINED = ("projector", "text_model", "lm_head")
 CASES = {  # by name: backbone, what is trained, whether by adapters
@@ -43,7 +43,7 @@ def batch_of(model: LALM, process: int) -> SampleBatch:
     chunks = 4 + process
     features = model.make_features().whole(torch.from_numpy(noise(process, chunks)))
     turns = [Turn(1, None), Turn(chunks - 1, (260, 261, model.layout.end))]
-    return Collator(model.layout, 0, augmented=False)([StreamSample(features, lay_out(model.layout, turns))])["batch"]
+    return Collator(model.layout)([StreamSample(features, lay_out(model.layout, turns))])
 
 
 def gradients(loss: nn.Module) -> dict[str, Tensor]:

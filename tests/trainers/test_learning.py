@@ -1,5 +1,6 @@
 """What training rests on: credit, layout of supervised streams, and that both losses really learn."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,14 +20,18 @@ from policies.features import LogMel
 from policies.sequences import Turn
 from tests.policies.conftest import REPLIES, tiny_model
 from trainers.advantages import content_advantages, decision_advantages
-from trainers.config import ReinforcementConfig, StageConfig, SupervisedConfig
+from trainers.config import ReinforcementConfig, SupervisedConfig
 from trainers.experience import experience
+from trainers.losses import DualLoss
 from trainers.ppo import train_ppo
 from trainers.ppo_loss import all_action_gain, kl_divergence
 from trainers.rollouts import Rollout, collect
+from trainers.sample_store import store
 from trainers.samples import Collator, SampleMaker, hurried, timeline_turns
 from trainers.scenes import Composed, Steady
-from trainers.supervised import STAGES, DualLoss, train_stage
+from trainers.stage_data import StageData
+from trainers.stage_trainer import Place, fit_stage
+from trainers.supervised import STAGES
 
 SHORT = ProactiveScenarios(Foley(), 0.8, (20, 24))
 
@@ -176,7 +181,7 @@ def test_hurried_replies_come_between_ready_and_the_sounds_end(tokenizer) -> Non
 def test_dual_loss_learns_one_batch(tokenizer) -> None:
     model = tiny_model(tokenizer).train()
     maker = SampleMaker(tokenizer, model.layout, LogMel())
-    batch = Collator(model.layout, 0, augmented=False)([maker.stream(SHORT(seed)) for seed in range(4)])["batch"]
+    batch = Collator(model.layout)([maker.stream(SHORT(seed)) for seed in range(4)])
     loss = DualLoss(model, stream_weight=1.0)
     optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
     losses = []
@@ -195,7 +200,7 @@ def test_the_dual_loss_is_the_sum_that_the_paper_writes(tokenizer) -> None:
     model = tiny_model(tokenizer)
     scenario = next(s for s in map(SHORT, range(9)) if s.cues)
     sample = SampleMaker(tokenizer, model.layout, LogMel()).stream(scenario)
-    batch = Collator(model.layout, 0, augmented=False)([sample])["batch"]
+    batch = Collator(model.layout)([sample])
     with torch.no_grad():
         hidden = model.hidden_states(batch.tokens, model.encode(batch.log_mel).flatten(0, 1))[0]
         log_probs = model.lm_head(hidden).log_softmax(-1)
@@ -248,18 +253,22 @@ def test_the_sound_that_is_on_is_named_at_each_decision(tokenizer) -> None:
     assert len(set(stream.heard)) > 1
 
 
-@pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
-def test_a_stage_learns_and_changes_only_what_it_trains(stage, tokenizer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_learns_and_changes_only_what_it_trains(name: str, tokenizer, tmp_path: Path) -> None:
     model = tiny_model(tokenizer)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     maker = SampleMaker(tokenizer, model.layout, LogMel())
     scenarios = [SHORT(seed) for seed in range(8)]
     streams = [maker.stream(scenario) for scenario in scenarios]
     sounds = [sound for s, own in zip(scenarios, streams, strict=True) for sound in maker.sounds(s, own)]
-    steps = StageConfig(steps=40, batch_size=8, learning_rate=3e-3)
-    config = SupervisedConfig(hearing=steps, format=steps, streams=steps)
-    curve = train_stage(stage, model, sounds if stage.samples == "sounds" else streams, config, tmp_path, 0)
-    assert curve[-1][1] < 0.8 * curve[0][1]
+    stage = replace(getattr(SupervisedConfig(), name), steps=40, learning_rate=3e-3)
+    own = streams if stage.learns_from == "streams" else sounds
+    budget = 8 * max(len(sample.sequence) for sample in own)
+    data = StageData(store(own, tmp_path / "samples"))
+    place = Place(tmp_path / "checkpoints", tmp_path / "logs", {})
+    log = fit_stage(name, replace(stage, max_tokens_per_batch=budget), model, tokenizer, data, place, seed=0)
+    losses = [entry["loss"] for entry in log if "loss" in entry]
+    assert losses[-1] < 0.8 * losses[0]
     changed = {name.split(".")[0] for name, value in model.state_dict().items() if not value.equal(before[name])}
     assert changed == set(stage.trains)
     assert all(parameter.requires_grad for parameter in model.parameters())

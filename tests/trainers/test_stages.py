@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -28,6 +29,7 @@ from tests.policies.conftest import REPLIES, tiny_model
 from tests.trainers.test_cli import refused
 from trainers.cli import main
 from trainers.config_loading import load_config
+from trainers.losses import DualLoss
 from trainers.options import CONFIGS
 from trainers.run import one_thread
 from trainers.samples import SampleMaker
@@ -35,7 +37,6 @@ from trainers.scenes import TRAIN_SEEDS, VALIDATION_SEEDS, seeds
 from trainers.stage_config import DataPart, FollowingConfig, FormatConfig, StreamingConfig, SupervisedRunConfig
 from trainers.stage_data import Sounds, compose_stage, mix_of, shares
 from trainers.stage_trainer import Place, fit_stage, free_modules
-from trainers.supervised import DualLoss
 from trainers.validation import measure
 
 Captured = pytest.CaptureFixture[str]
@@ -95,8 +96,6 @@ def test_the_four_stages_in_a_row(tmp_path: Path, capsys: Captured) -> None:
     assert not list(out.rglob("checkpoints"))
     assert main(asked) == 0
     assert f"{out} was complete; nothing was done" in capsys.readouterr().out
-    line = refused([*asked, "following.steps=3"], capsys)
-    assert "of another run: following.steps is 2 and not 3" in line
 
 
 def test_a_killed_run_goes_on_bit_by_bit(tmp_path: Path, capsys: Captured) -> None:
@@ -111,7 +110,7 @@ def test_a_killed_run_goes_on_bit_by_bit(tmp_path: Path, capsys: Captured) -> No
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         cwd=Path(__file__).parents[2],
     )
-    while process.poll() is None and not any(killed.glob("streaming/checkpoints/step-*")):
+    while process.poll() is None and not any(killed.glob("checkpoints/streaming/step-*")):
         try:
             process.wait(0.005)
         except subprocess.TimeoutExpired:
@@ -121,7 +120,7 @@ def test_a_killed_run_goes_on_bit_by_bit(tmp_path: Path, capsys: Captured) -> No
     assert not (killed / "policy").exists()
     with one_thread():
         assert main([*asked, "--out", str(killed)]) == 0
-        assert "goes on from step" in capsys.readouterr().out
+        assert "goes on from step 8" in capsys.readouterr().out
         assert main([*asked, "--out", str(whole)]) == 0
         assert "goes on" not in capsys.readouterr().out
     for name in ("policy/model.safetensors", "streaming/log.json"):
@@ -137,6 +136,7 @@ def test_a_killed_run_goes_on_bit_by_bit(tmp_path: Path, capsys: Captured) -> No
         ("stage1", ["stages=[format,format]"], "stages names one twice"),
         ("stage1", ["stages=[]"], "stages is []"),
         ("stage1", ["format.max_tokens_per_batch=20"], "format.max_tokens_per_batch is 20, and a sample of Proactive"),
+        ("stage1", ["format.max_tokens_per_batch=9000000000"], "format.max_tokens_per_batch is 9000000000, and a step"),
         ("stage3", ["streaming.data=[{corpus: nowhere}]"], "nowhere/corpus.json: no such file"),
         ("stage3", ["streaming.data=[{ability: Translate}]"], "did you mean 'Translation'?"),
         ("stage3", ["streaming.data=[{weight: 1}]"], "expected either an ability or a corpus"),
@@ -167,19 +167,24 @@ def test_what_was_refused_can_be_mended_in_the_same_folder(tmp_path: Path, capsy
     asked = ["train", str(CONFIGS / "stage1.yaml"), "--out", str(out), "stages=[format]", *tiny("format")]
     assert main([*asked, "format.max_tokens_per_batch=20"]) == 2
     assert main([*asked, "seed=4"]) == 0
-    capsys.readouterr()
-    assert "of another run: seed is 4 and not 5" in refused([*asked, "seed=5"], capsys)
+    assert not list(out.glob("earlier-*"))
+    before = (out / "policy" / "model.safetensors").read_bytes()
+    assert main([*asked, "seed=5"]) == 0
+    assert f"is kept as {out / 'earlier-1'}" in capsys.readouterr().out
+    assert (out / "earlier-1" / "policy" / "model.safetensors").read_bytes() == before
+    assert (out / "policy" / "model.safetensors").read_bytes() != before
 
 
 def test_recordings_are_part_of_a_run(tmp_path: Path, capsys: Captured) -> None:
-    """They are trained on, and who goes on with others is told so."""
+    """They are trained on, and without them it is another run."""
     make_clips = runpy.run_path(str(CONFIGS.parent / ".ci" / "make_clips.py"))["make_clips"]
     make_clips(tmp_path / "clips", per_label=2)
     asked = ["train", str(CONFIGS / "stage1.yaml"), "--out", str(tmp_path / "run"), "stages=[format]", *tiny("format")]
     assert main([*asked, "--clips", str(tmp_path / "clips")]) == 0
     assert "recordings of sha256" in (tmp_path / "run" / "policy" / "README.md").read_text()
-    capsys.readouterr()
-    assert "of another run: its recordings were" in refused(asked, capsys)
+    assert main(asked) == 0
+    assert "is kept as" in capsys.readouterr().out
+    assert "recordings of sha256" not in (tmp_path / "run" / "policy" / "README.md").read_text()
 
 
 def test_workers_compose_without_torch(tmp_path: Path) -> None:
@@ -279,7 +284,7 @@ def test_new_tokens_learn_and_others_stay(tokenizer: ReplyTokenizer, tmp_path: P
     before = {name: value.clone() for name, value in model.state_dict().items()}
     maker = SampleMaker(tokenizer, model.layout, model.make_features())
     config = replace(FormatConfig(), streams=2, steps=3, validation_streams=1, max_tokens_per_batch=4000)
-    data = compose_stage("format", config, Sounds(), maker, 0, 1)
+    data = compose_stage("format", config, Sounds(), maker, 0, 1, tmp_path / "samples")
     place = Place(tmp_path / "checkpoints", tmp_path / "logs", {})
     fit_stage("format", config, model, tokenizer, data, place, seed=0)
     after = model.state_dict()
@@ -315,3 +320,24 @@ def test_validation_counts_what_the_model_decides(tokenizer: ReplyTokenizer) -> 
     assert eager["trigger_balanced"] == 0.5
     silent = [maker.stream(ProactiveScenarios(Foley(), 0.0, (20, 24))(0))]
     assert measure(DualLoss(model, 1.0), silent, 10_000).keys() == {"L_stream", "trigger_accuracy"}
+
+
+def test_parts_of_one_name_have_numbers_of_their_own(tokenizer: ReplyTokenizer, tmp_path: Path) -> None:
+    data = tuple(DataPart(ability="Proactive", weight=weight) for weight in (1.0, 2.0))
+    config = replace(StreamingConfig(), data=data, streams=2, validation_streams=2)
+    maker = SampleMaker(tokenizer, tiny_model(tokenizer).layout, LogMel())
+    made = compose_stage("streaming", config, Sounds(), maker, 0, 1, tmp_path / "samples")
+    assert {name: len(samples) for name, samples in made.validation.items()} == {"Proactive 1": 2, "Proactive 2": 2}
+    assert FollowingConfig().part_names == ["Mixed", "silence"]
+
+
+def test_samples_that_the_disk_has_no_room_for_are_refused_early(
+    tokenizer: ReplyTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a few of them, and nothing of them is left."""
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=10_000_000))
+    config = replace(StreamingConfig(), data=(DataPart(ability="Proactive"),))
+    maker = SampleMaker(tokenizer, tiny_model(tokenizer).layout, LogMel())
+    with pytest.raises(ConfigError, match=r"^streaming\.streams is 100000, whose samples take .* has room for"):
+        compose_stage("streaming", config, Sounds(), maker, 0, 1, tmp_path / "samples")
+    assert not list(tmp_path.iterdir())

@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,14 +34,17 @@ from tests.policies.exactness import (
     check_engine_is_the_training_forward,
     check_streaming_is_offline,
 )
-from trainers.config import ReinforcementConfig, StageConfig, SupervisedConfig
+from trainers.config import ReinforcementConfig, SupervisedConfig
 from trainers.critic import Critic
 from trainers.evaluation import play
 from trainers.listen import listen
 from trainers.ppo import train_ppo
+from trainers.sample_store import store
 from trainers.samples import SampleMaker, StreamSample
 from trainers.scenes import Steady
-from trainers.supervised import STAGES, train_stage
+from trainers.stage_data import StageData
+from trainers.stage_trainer import Place, fit_stage
+from trainers.supervised import STAGES
 
 BRIEF = ProactiveScenarios(Foley(), 0.8, (12, 12))
 BRIEFER = ProactiveScenarios(Foley(), 0.8, (7, 7))
@@ -76,13 +80,24 @@ def samples(tokenizer: ReplyTokenizer) -> Callable[[LALM], dict[str, list[Stream
 
 
 def supervise(
-    model: LALM, samples: dict[str, list[StreamSample]], out: Path, stages: Sequence[str], steps: int, rate: float
+    model: LALM,
+    tokenizer: ReplyTokenizer,
+    samples: dict[str, list[StreamSample]],
+    out: Path,
+    stages: Sequence[str],
+    steps: int,
+    rate: float,
 ) -> list[float]:
     """Train some stages; return all losses."""
-    own = StageConfig(steps=steps, batch_size=2, learning_rate=rate)
-    config = SupervisedConfig(hearing=own, format=own, streams=own)
-    curves = [train_stage(s, model, samples[s.samples], config, out, 0) for s in STAGES if s.name in stages]
-    return [loss for curve in curves for _, loss in curve]
+    losses = []
+    for name in stages:
+        stage = replace(getattr(SupervisedConfig(), name), steps=steps, learning_rate=rate)
+        data = StageData(store(samples[stage.learns_from], out / name / "samples"))
+        budget = 2 * max(data.train.lengths)
+        place = Place(out / name, out / name / "logs", {})
+        log = fit_stage(name, replace(stage, max_tokens_per_batch=budget), model, tokenizer, data, place, seed=0)
+        losses += [entry["loss"] for entry in log if "loss" in entry]
+    return losses
 
 
 def reinforce(
@@ -100,15 +115,12 @@ def evaluate(policy: LALMPolicy, scenarios: ProactiveScenarios = BRIEF) -> Trace
     return play(policy, scenarios, SEEDS[:1], num_slots=1, tokenizer=tokenizer, tokens_per_chunk=k)[0]
 
 
-ALL_STAGES = [stage.name for stage in STAGES]
-
-
 @every_backbone
 def test_the_exactness_rules_hold_after_training(tokenizer, samples, backbone: str, tmp_path: Path) -> None:
     """All stages and PPO change the weights; the window evicts."""
     model = tiny_model(tokenizer, 6, backbone=backbone)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    supervise(model, samples(model), tmp_path, ALL_STAGES, 3, 1e-3)
+    supervise(model, tokenizer, samples(model), tmp_path, STAGES, 3, 1e-3)
     reinforce(model, tokenizer, tmp_path, 2)
     changed = {name.partition(".")[0] for name, value in model.state_dict().items() if not value.equal(before[name])}
     assert changed == {name for name, _ in model.named_children()}
@@ -120,7 +132,7 @@ def test_the_exactness_rules_hold_after_training(tokenizer, samples, backbone: s
 @two_backbones
 def test_bfloat16_trains_and_plays(tokenizer, samples, backbone: str, tmp_path: Path) -> None:
     model = tiny_model(tokenizer, backbone=backbone).to(torch.bfloat16)
-    curve = supervise(model, samples(model), tmp_path, ALL_STAGES, 1, 1e-3)
+    curve = supervise(model, tokenizer, samples(model), tmp_path, STAGES, 1, 1e-3)
     curve += reinforce(model, tokenizer, tmp_path)
     assert len(curve) == len(STAGES) + 1
     assert np.isfinite(curve).all()
@@ -138,7 +150,7 @@ def test_only_adapters_are_trained(tokenizer, samples, backbone: str, dtype: tor
     before = {name: value.clone() for name, value in model.named_parameters()}
     frozen = [name for name in before if name.startswith("text_model.") and ".lora_" not in name]
     for train in (
-        lambda: supervise(model, samples(model), tmp_path, ["streams"], 2, 1e-2),
+        lambda: supervise(model, tokenizer, samples(model), tmp_path, ["streams"], 2, 1e-2),
         lambda: reinforce(model, tokenizer, tmp_path, 2),
     ):
         assert np.isfinite(train()).all()
@@ -157,9 +169,9 @@ def test_the_twin_does_everything_on_a_cpu(tokenizer, samples, tmp_path: Path) -
     model = LALM(LALMConfig.qwen_omni_twin(layout, tokenizer.vocab_size, max_reply_tokens=2))
     model.gradient_checkpointing_enable()
     own = {kind: made[:1] for kind, made in samples(model).items()}
-    losses = supervise(model, own, tmp_path, ["hearing", "format"], 1, 1e-3)
+    losses = supervise(model, tokenizer, own, tmp_path, ["hearing", "format"], 1, 1e-3)
     add_lora(model, 4)
-    losses += supervise(model, own, tmp_path, ["streams"], 1, 1e-3)
+    losses += supervise(model, tokenizer, own, tmp_path, ["streams"], 1, 1e-3)
     rewards = reinforce(model, tokenizer, tmp_path, 1, BRIEFER)
     assert len(losses) == 3
     assert np.isfinite([*losses, *rewards]).all()

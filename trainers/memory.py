@@ -1,0 +1,55 @@
+"""Whether a batch can fit into memory at all, asked before minutes of composing and training."""
+
+import os
+
+import torch
+
+from envs.errors import ConfigError
+from policies.modeling_lalm import LALM
+from trainers.config import StageConfig
+
+_HIDDEN, _INTERMEDIATE = 8, 4  # rows of either width that a layer keeps of a token for its gradients
+_ADAM = 3  # of each weight that is trained: a gradient and two moments, float32
+
+
+def least_bytes(model: LALM, max_tokens: int) -> int:
+    """Return what a step on a batch needs at the least: weights, Adam, and what the language model's layers keep.
+
+    The encoder's part, attention's scores and the head's logits come on top: they differ by backbone and by device.
+
+    Args:
+        model: With gradients on what is trained.
+        max_tokens: Of the batch, padding counted.
+    """
+    parameters = list(model.parameters())
+    size = max(parameter.element_size() for parameter in parameters)
+    weights = sum(p.numel() * p.element_size() for p in parameters)
+    adam = sum(_ADAM * p.numel() * 4 for p in parameters if p.requires_grad)
+    text = model.text_model.config
+    kept = _HIDDEN * text.hidden_size + _INTERMEDIATE * text.intermediate_size
+    layers = 1 if model.text_model.gradient_checkpointing else text.num_hidden_layers
+    return weights + adam + max_tokens * layers * kept * size
+
+
+def check_memory(name: str, config: StageConfig, model: LALM) -> None:
+    """Ask whether a batch of a stage could fit into the memory of the model's device.
+
+    Raises:
+        ConfigError: naming the key, when it could not.
+    """
+    has, wants = _total_bytes(model.device), least_bytes(model, config.max_tokens_per_batch)
+    if has is not None and wants > has:
+        raise ConfigError(
+            f"{name}.max_tokens_per_batch is {config.max_tokens_per_batch}, and a step on so many takes at least"
+            f" {wants / 1e9:.2g} GB with this model, of {has / 1e9:.2g} GB that {model.device} has; allow fewer tokens,"
+            " and accumulate batches"
+        )
+
+
+def _total_bytes(device: torch.device) -> int | None:
+    """Return how much memory a device has; None where nobody says so."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    if device.type != "cpu" or not hasattr(os, "sysconf"):  # Windows has none
+        return None
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
