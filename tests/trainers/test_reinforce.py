@@ -76,9 +76,9 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> PPORunConfig:
 
 
 def curve(out: Path) -> list[tuple[int, float]]:
-    """Return what TensorBoard shows of the reward: step and value."""
+    """Return what TensorBoard shows of the reward: step and value; files of one second come in any order."""
     board = EventAccumulator(str(out / "logs" / "ppo")).Reload()
-    return [(event.step, event.value) for event in board.Scalars("train/reward/total")]
+    return sorted((event.step, event.value) for event in board.Scalars("train/reward/total"))
 
 
 def calls(out: Path) -> int:
