@@ -13,7 +13,17 @@ from envs.suites.proactive_scores import MODES
 from envs.suites.proactive_sound_bench import TIERS, ProactiveSoundBench
 from trainers.bench_commands import add_bench
 from trainers.built_in_suites import ABILITY_OF, BUILT_IN_SUITES
-from trainers.options import PLAIN_CLIPS, add_clips, add_json, add_run, read_count, read_number, read_seed
+from trainers.options import (
+    PLAIN_CLIPS,
+    add_clips,
+    add_json,
+    add_run,
+    positive_number,
+    read_count,
+    read_number,
+    read_seed,
+    whole_number,
+)
 
 Command = Callable[[argparse.Namespace], None]
 MOST_WORKERS = 1024
@@ -61,7 +71,9 @@ def _train(command: argparse.ArgumentParser) -> None:
 
 def _compose(command: argparse.ArgumentParser) -> None:
     command.add_argument("--out", type=Path, required=True, help="a folder; what is there already is kept")
-    command.add_argument("--hours", type=_hours, required=True, metavar="H", help="how long its streams are together")
+    command.add_argument(
+        "--hours", type=positive_number("hours"), required=True, metavar="H", help="how long its streams are together"
+    )
     command.add_argument("--ability", choices=ABILITY_NAMES, default="Mixed", help="default: %(default)s")
     command.add_argument("--sub-task", metavar="NAME", help="of the ability; default: all of them")
     add_clips(command, "a folder of recordings for half of the sounds")
@@ -69,7 +81,9 @@ def _compose(command: argparse.ArgumentParser) -> None:
     command.add_argument("--speech-layout", choices=SPEECH_LAYOUTS, help="how that folder is laid out")
     _add_planner(command, None, "of the ability Proactive; default: sounds in any order")
     command.add_argument("--seed", type=read_seed, default=0, metavar="N", help="of the streams; default: %(default)s")
-    command.add_argument("--workers", type=_workers, default=2, metavar="N", help="processes; default: %(default)s")
+    command.add_argument(
+        "--workers", type=whole_number(1, MOST_WORKERS), default=2, metavar="N", help="processes; default: %(default)s"
+    )
 
 
 def _thinking(text: str) -> float | Path:
@@ -204,7 +218,13 @@ def _serve(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--host", default="127.0.0.1", help="others than this machine need a key; default: %(default)s"
     )
-    command.add_argument("--port", type=_port, default=8765, metavar="N", help="0: any; default: %(default)s")
+    command.add_argument(
+        "--port",
+        type=whole_number(0, 2**16 - 1, "a port"),
+        default=8765,
+        metavar="N",
+        help="0: any; default: %(default)s",
+    )
     command.add_argument(
         "--slots", type=read_count, default=64, metavar="N", help="sessions at once; default: %(default)s"
     )
@@ -287,22 +307,3 @@ def _bias(text: str) -> float:
     if not math.isfinite(bias):
         raise argparse.ArgumentTypeError(f"expected a number, got {text!r}")
     return bias
-
-
-def _hours(text: str) -> float:
-    hours = read_number(text)
-    if not 0 < hours < math.inf:
-        raise argparse.ArgumentTypeError(f"expected a number of hours above 0, got {text!r}")
-    return hours
-
-
-def _workers(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= MOST_WORKERS:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to {MOST_WORKERS}, got {text!r}")
-    return int(text)
-
-
-def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) >= 2**16:
-        raise argparse.ArgumentTypeError(f"expected a port from 0 to {2**16 - 1}, got {text!r}")
-    return int(text)

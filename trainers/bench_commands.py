@@ -2,18 +2,27 @@
 
 import argparse
 import json
-import math
 import shlex
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 
 from trainers.metric_table import metric_table
-from trainers.options import add_clips, add_json, add_run, clip_folder, read_count, read_number, run_config
+from trainers.options import (
+    add_clips,
+    add_json,
+    add_run,
+    clip_folder,
+    positive_number,
+    read_count,
+    run_config,
+    whole_number,
+)
 from trainers.quiet import quiet_libraries
 from trainers.serve_extra import needs_serve
 
 _MOST_SEEDS = 100
+_minutes = positive_number("minutes")
 
 
 def add_bench(command: argparse.ArgumentParser) -> None:
@@ -32,7 +41,11 @@ def add_bench(command: argparse.ArgumentParser) -> None:
     train = "how fast rollouts are collected; with --seeds, what PPO adds to the supervised policy"
     learned = parts.add_parser("train", help=train, description=train)
     learned.add_argument(
-        "--seeds", type=_seeds, default=0, metavar="N", help="train and judge N policies, a quickstart each; default: 0"
+        "--seeds",
+        type=whole_number(0, _MOST_SEEDS),
+        default=0,
+        metavar="N",
+        help="train and judge N policies, a quickstart each; default: 0",
     )
     learned.add_argument(
         "--vary",
@@ -60,7 +73,9 @@ def _add_serve(parts: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     served.add_argument(
         "--soak-sessions", type=read_count, default=8, metavar="N", help="of the soak; default: %(default)s"
     )
-    served.add_argument("--rounds", type=_rounds, default=50, metavar="N", help="of offences; default: %(default)s")
+    served.add_argument(
+        "--rounds", type=whole_number(0), default=50, metavar="N", help="of offences; default: %(default)s"
+    )
     add_json(served)
 
 
@@ -170,25 +185,6 @@ def _variants(text: str) -> list[str]:
             f"expected KEY=VALUE,VALUE, such as ppo.objective=split,raw_token, got {text!r}"
         )
     return [f"{key}={value}" for value in values.split(",")]
-
-
-def _seeds(text: str) -> int:
-    if not text.isdecimal() or int(text) > _MOST_SEEDS:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 0 to {_MOST_SEEDS}, got {text!r}")
-    return int(text)
-
-
-def _rounds(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"expected a whole number from 0 on, got {text!r}")
-    return int(text)
-
-
-def _minutes(text: str) -> float:
-    minutes = read_number(text)
-    if not 0 < minutes < math.inf:
-        raise argparse.ArgumentTypeError(f"expected a number of minutes above 0, got {text!r}")
-    return minutes
 
 
 def _soak(text: str) -> float:

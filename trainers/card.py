@@ -1,19 +1,17 @@
 """The model cards of policies that a run made: its data, its configuration and its own results."""
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import asdict
 
 import yaml
 
 from envs.clip_library import ClipLibrary
-from envs.metrics import Metric
 from envs.sound_classes import SOUND_CLASSES
 from policies.model_card import CardFacts, Suite, model_card
 from policies.modeling_lalm import LALM
 from trainers.config import QuickstartConfig, ReinforcementConfig
+from trainers.results import Results
 
-Results = Mapping[str, Mapping[str, Mapping[str, Metric]]]  # suite, then policy, then metric
 _TITLES = {
     "held_out": "streams of built-in sounds, with seeds never trained on",
     "real_held_out": "streams made only of recordings held out of training, whole recordings and speakers at a time",

@@ -7,6 +7,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Part = Annotated[float, Field(gt=0.0, lt=1.0)]
+Beginning = Annotated[float, Field(ge=0.0, lt=1.0)]  # a share after which something is left
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what numpy and transformers take
 BYTES_AND_SPECIAL_TOKENS = 266  # the least vocabulary of a byte-level tokenizer
 NEW_TOKENS = "new_tokens"  # of a stage's `trains`: those rows of the embedding that belong to control tokens
@@ -122,7 +123,7 @@ class StageConfig:
     naming_weight: NonNegativeFloat = 0.0
     early_share: Share = 0.0
     weight_decay: NonNegativeFloat = 0.01
-    warmup_share: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.03
+    warmup_share: Beginning = 0.03
     eval_every: PositiveInt = 500
     save_every: PositiveInt = 500
     keep: PositiveInt = 3
@@ -145,7 +146,7 @@ class QuickHearingConfig(StageConfig):
     learning_rate: PositiveFloat = 3e-3
     trains: tuple[str, ...] = ("encoder", "projector")
     max_tokens_per_batch: PositiveInt = 1100
-    warmup_share: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.05
+    warmup_share: Beginning = 0.05
     save_every: PositiveInt = 200
 
 
@@ -156,7 +157,7 @@ class QuickFormatConfig(StageConfig):
     steps: PositiveInt = 250
     learning_rate: PositiveFloat = 2e-3
     max_tokens_per_batch: PositiveInt = 1100
-    warmup_share: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.05
+    warmup_share: Beginning = 0.05
     eval_every: PositiveInt = 125
     save_every: PositiveInt = 125
 
@@ -174,7 +175,7 @@ class QuickStreamsConfig(StageConfig):
     response_weight: PositiveFloat = 4.0
     naming_weight: NonNegativeFloat = 0.5
     early_share: Share = 0.5
-    warmup_share: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.05
+    warmup_share: Beginning = 0.05
     eval_every: PositiveInt = 225
     save_every: PositiveInt = 90
 

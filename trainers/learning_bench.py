@@ -24,6 +24,7 @@ from policies.tokenizer import ReplyTokenizer, train_tokenizer
 from trainers.clips import ClipFolder
 from trainers.config import QuickstartConfig
 from trainers.quickstart import reinforce
+from trainers.results import Results
 from trainers.run import calibrate, compose_suites, judge_model, prepare
 from trainers.scenes import HELD_OUT_SEEDS, Composed, seeds
 from trainers.supervised import supervise
@@ -156,7 +157,7 @@ def bench_learning(config: QuickstartConfig, clips: ClipFolder | None, varied: s
         run.held_out["mixed"] = Composed(default_scenarios("Mixed"), wanted, config.scenes.workers)
         model, tokenizer = supervise(run)
         calibrate(run, model, tokenizer)
-        results: dict[str, dict[str, dict[str, Metric]]] = {}
+        results: Results = {}
         before = judge_model(run, model, tokenizer, "supervised", results)
         numbers.rollout_share = reinforce(run, model, tokenizer).rollout_share
         after = judge_model(run, model, tokenizer, "ppo", results)

@@ -28,14 +28,27 @@ from trainers.samples import SampleBatch
 Counts = Mapping[str, float]  # what the sums of a loss are divided by, by name
 
 
+class NamingHead(nn.Linear):
+    """Names sounds by states; it is thrown away when the stage is over."""
+
+    def __init__(self, model: LALM, labels: Sequence[str]) -> None:
+        names = sorted(set(labels))
+        super().__init__(model.text_model.config.hidden_size, len(names))
+        self.index = {name: i for i, name in enumerate(names)}
+
+    def loss(self, states: Tensor, labels: Sequence[str]) -> Tensor:
+        """Return the sum of the cross-entropies of the labels, by states [labels, hidden]."""
+        wanted = torch.tensor([self.index[label] for label in labels], dtype=torch.int64, device=states.device)
+        return F.cross_entropy(self(states.float()), wanted, reduction="sum")
+
+
 class Tagger(nn.Module):
     """Names a sound by the mean of its chunks' embeddings: how an encoder without a past learns to hear."""
 
     def __init__(self, model: LALM, labels: Sequence[str]) -> None:
         super().__init__()
         self.model = model
-        self.index = {label: i for i, label in enumerate(sorted(set(labels)))}
-        self.head = nn.Linear(model.text_model.config.hidden_size, len(self.index))
+        self.head = NamingHead(model, labels)
 
     def counts(self, batch: SampleBatch) -> dict[str, float]:
         """Return what the loss of a batch is divided by."""
@@ -46,10 +59,9 @@ class Tagger(nn.Module):
         counts = self.counts(batch) if counts is None else counts
         batch = batch.to(self.model.device)
         chunks = self.model.encode(batch.log_mel).mean(dim=1)  # [sum of T, hidden]
-        sounds = torch.stack([own.mean(dim=0) for own in chunks.split(batch.num_chunks)]).float()
-        labels = torch.tensor([self.index[label] for label in batch.labels], dtype=torch.int64, device=sounds.device)
-        scores = self.head(sounds[: len(labels)])  # a part without a share has a sound, and no label
-        return F.cross_entropy(scores, labels, reduction="sum") / counts["sounds"]
+        sounds = torch.stack([own.mean(dim=0) for own in chunks.split(batch.num_chunks)])
+        labelled = sounds[: len(batch.labels)]  # a part without a share has a sound, and no label
+        return self.head.loss(labelled, batch.labels) / counts["sounds"]
 
 
 class DualLoss(nn.Module):
@@ -113,8 +125,7 @@ class NamingLoss(DualLoss):
     ) -> None:
         super().__init__(model, stream_weight, response_weight)
         self.naming_weight = naming_weight
-        self.index = {label: i for i, label in enumerate(sorted(set(labels)))}
-        self.head = nn.Linear(model.text_model.config.hidden_size, len(self.index))
+        self.head = NamingHead(model, labels)
 
     def counts(self, batch: SampleBatch) -> dict[str, float]:
         """Return what the parts of the loss are divided by."""
@@ -123,7 +134,5 @@ class NamingLoss(DualLoss):
     def combined(self, batch: SampleBatch, hidden: Tensor, counts: Counts | None = None) -> Tensor:
         """Return `L_lm + stream_weight * L_stream + naming_weight * L_name`."""
         counts = self.counts(batch) if counts is None else counts
-        names = torch.tensor([self.index[label] for label in batch.heard], dtype=torch.int64, device=hidden.device)
-        scores = self.head(hidden[batch.decisions[:, 1:]].float())
-        naming = F.cross_entropy(scores, names, reduction="sum") / (counts["heard"] or 1.0)
+        naming = self.head.loss(hidden[batch.decisions[:, 1:]], batch.heard) / (counts["heard"] or 1.0)
         return super().combined(batch, hidden, counts) + self.naming_weight * naming

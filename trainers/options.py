@@ -2,6 +2,7 @@
 
 import argparse
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,15 +49,38 @@ def add_clips(command: argparse.ArgumentParser, purpose: str, required: bool = F
     )
 
 
-def read_seed(text: str) -> int:
-    """Read a seed.
+def whole_number(least: int, most: int | None = None, what: str = "a whole number") -> Callable[[str], int]:
+    """Return what reads a whole number of a range, and raises ArgumentTypeError for anything else.
 
-    Raises:
-        ArgumentTypeError: when it is anything else.
+    Args:
+        least: The range's first.
+        most: Its last; None: it has none.
+        what: The number is called in that error.
     """
-    if not text.isdecimal() or int(text) >= 2**32:  # what numpy and transformers take
-        raise argparse.ArgumentTypeError(f"expected a whole number from 0 to {2**32 - 1}, got {text!r}")
-    return int(text)
+    span = f"from {least} on" if most is None else f"from {least} to {most}"
+
+    def read(text: str) -> int:
+        if not text.isdecimal() or int(text) < least or (most is not None and int(text) > most):
+            raise argparse.ArgumentTypeError(f"expected {what} {span}, got {text!r}")
+        return int(text)
+
+    return read
+
+
+read_seed = whole_number(0, 2**32 - 1)  # what numpy and transformers take
+read_count = whole_number(1)
+
+
+def positive_number(unit: str) -> Callable[[str], float]:
+    """Return what reads a finite number of some unit above 0, and raises ArgumentTypeError for anything else."""
+
+    def read(text: str) -> float:
+        number = read_number(text)
+        if not 0 < number < math.inf:  # not for NaN, either
+            raise argparse.ArgumentTypeError(f"expected a number of {unit} above 0, got {text!r}")
+        return number
+
+    return read
 
 
 def read_share(text: str) -> float:
@@ -69,17 +93,6 @@ def read_share(text: str) -> float:
     if not 0 <= share <= 1:  # not for NaN, either
         raise argparse.ArgumentTypeError(f"expected a share from 0 to 1, got {text!r}")
     return share
-
-
-def read_count(text: str) -> int:
-    """Read a count of at least one.
-
-    Raises:
-        ArgumentTypeError: when it is anything else.
-    """
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, got {text!r}")
-    return int(text)
 
 
 def read_number(text: str) -> float:

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from envs.errors import ConfigError
 from envs.files import write_text
-from envs.metrics import Metric, evaluate_traces, metrics_json
+from envs.metrics import Metric, evaluate_traces
 from envs.trace import Trace
 from policies.baselines import NEED_NOTHING, make_baseline
 from policies.modeling_lalm import LALM
@@ -21,8 +21,9 @@ from trainers.card import quickstart_card
 from trainers.clips import ClipFolder
 from trainers.config import QuickstartConfig
 from trainers.episode_view import EpisodeView
-from trainers.quickstart_state import Results, load_progress, save_progress, total_seconds
+from trainers.quickstart_state import load_progress, save_progress, total_seconds
 from trainers.report import ReportData, write_report
+from trainers.results import Results, results_json
 from trainers.run import Run, calibrate, compose_suites, judge_model, play_policy, prepare
 from trainers.run_folder import CHECKPOINTS, begin_run, check_run_folder, words
 from trainers.scenes import (
@@ -128,10 +129,10 @@ def reinforce(run: Run, model: LALM, tokenizer: ReplyTokenizer) -> "Reinforced":
         )
 
 
-def _publish(run: Run, results: dict[str, dict[str, dict[str, Metric]]], played: dict[str, list[Trace]]) -> None:
+def _publish(run: Run, results: Results, played: dict[str, list[Trace]]) -> None:
     """Write `metrics.json`, the traces and the report."""
     document = {
-        **{s: {policy: metrics_json(own) for policy, own in table.items()} for s, table in results.items()},
+        **results_json(results),
         "seconds": run.seconds,
     }
     write_text(run.out / "metrics.json", json.dumps(document, indent=2, allow_nan=False))

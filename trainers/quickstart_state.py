@@ -4,11 +4,11 @@ import json
 import time
 
 from envs.files import write_text
-from envs.metrics import Metric, metrics_json
+from envs.metrics import Metric
+from trainers.results import Results, results_json
 from trainers.run import Run
 from trainers.run_folder import CHECKPOINTS
 
-Results = dict[str, dict[str, dict[str, Metric]]]  # by suite, policy and metric
 _FILE = "quickstart.json"  # in the folder of checkpoints
 
 
@@ -21,7 +21,7 @@ def save_progress(run: Run, results: Results) -> None:
     document = {
         "seconds": {**run.seconds, "total": total_seconds(run)},
         "curves": run.curves,
-        "results": {s: {who: metrics_json(own) for who, own in table.items()} for s, table in results.items()},
+        "results": results_json(results),
     }
     write_text(run.out / CHECKPOINTS / _FILE, json.dumps(document))
 

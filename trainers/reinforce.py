@@ -13,7 +13,7 @@ from pydantic import PositiveInt
 
 from envs.curriculum import Curriculum, Stage
 from envs.files import write_text
-from envs.metrics import Metric, compare_traces, metrics_json
+from envs.metrics import compare_traces
 from policies.modeling_lalm import LALM
 from policies.policy_folder import read_policy, write_policy
 from policies.tokenizer import ReplyTokenizer
@@ -32,6 +32,7 @@ from trainers.config import (
 )
 from trainers.learners import learning_device
 from trainers.ppo_streams import held_out_streams, played_streams, suite_of
+from trainers.results import Results, results_json
 from trainers.run import Run, compose_suites, judge_model, prepare
 from trainers.run_folder import CHECKPOINTS, begin_run, check_run_folder, is_complete, words
 from trainers.scenes import PPO_SEEDS, seeds
@@ -121,7 +122,7 @@ def run_ppo(config: PPORunConfig, out: Path, clips: ClipFolder | None = None) ->
         return
     _compose_held_out(run, config)
     model.to(learning_device())  # where it is judged before, too
-    results: dict[str, dict[str, dict[str, Metric]]] = {}
+    results: Results = {}
     before = judge_model(run, model, tokenizer, "before", results)
     _reinforce(run, curriculum, config, model, tokenizer)
     after = judge_model(run, model, tokenizer, "after", results)
@@ -136,7 +137,7 @@ def run_ppo(config: PPORunConfig, out: Path, clips: ClipFolder | None = None) ->
         config.policy, config.seed, config.ppo, streams, words(config), model, results, run.recordings
     )
     write_policy(out / "policy", model, tokenizer, card)
-    document = {s: {who: metrics_json(own) for who, own in table.items()} for s, table in results.items()}
+    document = results_json(results)
     run.write_bills()
     write_text(out / _METRICS, json.dumps({**document, "seconds": run.seconds}, indent=2, allow_nan=False))
     shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)  # large, and of no use to anybody now

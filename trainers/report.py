@@ -9,6 +9,7 @@ from pathlib import Path
 from envs.files import write_text
 from envs.metrics import MEANINGS, Metric, lower_is_better
 from trainers.episode_view import SCRIPT, STYLE, EpisodeView, episode_html
+from trainers.results import Results
 
 POLICY_ORDER = ("silent", "always", "random", "energy", "supervised", "ppo")
 MAX_BYTES = 10_000_000  # of the whole file; episodes that would not fit are named instead of shown
@@ -72,7 +73,7 @@ class ReportData:
 
     title: str
     seconds: dict[str, float]
-    tables: dict[str, dict[str, dict[str, Metric]]]
+    tables: Results
     curves: dict[str, list[tuple[int, float]]]
     episodes: list[EpisodeView]
     config: str

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from envs.clip_library import ClipLibrary
 from envs.errors import ManifestError
 from envs.foley import Foley
-from envs.metrics import Metric, evaluate_traces
+from envs.metrics import evaluate_traces
 from envs.planning import deal
 from envs.proactive import DealtScenarios, ProactiveScenarios
 from envs.rewards import Reward, reward_from_config
@@ -35,6 +35,7 @@ from trainers.clips import ClipFolder
 from trainers.compose import fingerprint
 from trainers.config import QuickstartConfig
 from trainers.evaluation import play
+from trainers.results import Results
 from trainers.scenes import (
     HELD_OUT_SEEDS,
     VALIDATION_SEEDS,
@@ -218,7 +219,7 @@ def judge_model(
     model: LALM,
     tokenizer: ReplyTokenizer,
     name: str,
-    results: dict[str, dict[str, dict[str, Metric]]],
+    results: Results,
 ) -> dict[str, list[Trace]]:
     """Judge a policy on every held-out set; its metrics go into `results` under its name. Return its traces."""
     played = {}

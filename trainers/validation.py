@@ -31,7 +31,7 @@ def measure(loss: nn.Module, samples: Sequence[StreamSample], max_tokens: int) -
     share over the moments to wait and those to respond (`trigger_balanced`), where both occur.
     """
     if isinstance(loss, Tagger):
-        samples = [sample for sample in samples if sample.label in loss.index]
+        samples = [sample for sample in samples if sample.label in loss.head.index]
     if not samples:
         return {}
     model = loss.model

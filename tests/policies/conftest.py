@@ -1,6 +1,7 @@
 """A tiny LALM with random weights: everything the big ones do, in milliseconds."""
 
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5O
 
 from policies.configuration_lalm import LALMConfig
 from policies.modeling_lalm import LALM
+from policies.policy_folder import write_policy
 from policies.tokenizer import ReplyTokenizer, train_tokenizer
 
 REPLIES = ["I hear glass breaking. Watch out for the shards.", "A smoke alarm is beeping. Look for smoke."]
@@ -78,6 +80,13 @@ TINY = {
 def tiny_model(tokenizer: ReplyTokenizer, window_chunks: int = 64, seed: int = 0, backbone: str = "compact") -> LALM:
     torch.manual_seed(seed)
     return sharpened(LALM(TINY[backbone](tokenizer, window_chunks)))
+
+
+def write_tiny_policy(folder: Path) -> Path:
+    """Write a policy with random weights that answers some sounds and not others; return its folder."""
+    tokenizer = train_tokenizer(REPLIES, 300)
+    write_policy(folder, tiny_model(tokenizer, seed=2), tokenizer)
+    return folder
 
 
 def sharpened(model: LALM) -> LALM:

@@ -12,10 +12,8 @@ import pytest
 from envs.errors import ConfigError, ScenarioError
 from envs.metrics import Metric
 from envs.trace_files import read_policies
-from policies.policy_folder import write_policy
-from policies.tokenizer import train_tokenizer
 from tests.envs.tiny_bench import path_of, write_bench
-from tests.policies.conftest import REPLIES, tiny_model
+from tests.policies.conftest import write_tiny_policy
 from tests.trainers.short_suite import COUNT, QUESTION, die
 from trainers import judge_page
 from trainers.cli import main
@@ -28,10 +26,7 @@ BENCH = "proactive-sound-bench"
 
 @pytest.fixture(scope="module")
 def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("policies") / "tiny"
-    tokenizer = train_tokenizer(REPLIES, 300)
-    write_policy(folder, tiny_model(tokenizer, seed=2), tokenizer)
-    return folder
+    return write_tiny_policy(tmp_path_factory.mktemp("policies") / "tiny")
 
 
 @pytest.fixture(scope="module")

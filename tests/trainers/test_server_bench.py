@@ -6,10 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from policies.policy_folder import write_policy
 from policies.server.limits import Close
-from policies.tokenizer import ReplyTokenizer, train_tokenizer
-from tests.policies.conftest import REPLIES, tiny_model
+from tests.policies.conftest import write_tiny_policy
 from trainers.cli import main
 from trainers.server_bench import ServerBench, bench_serve, load_numbers, memory_numbers, quantile_ms
 from trainers.server_bystanders import Harm, harm
@@ -20,10 +18,7 @@ OFFENCES = {"killed_in_a_reply", "empty_commit", "junk_frames", "slow_reader"}
 
 @pytest.fixture(scope="module")
 def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("served") / "tiny"
-    tokenizer: ReplyTokenizer = train_tokenizer(REPLIES, 300)
-    write_policy(folder, tiny_model(tokenizer, seed=2), tokenizer)
-    return folder
+    return write_tiny_policy(tmp_path_factory.mktemp("served") / "tiny")
 
 
 def test_a_server_process_is_measured_and_its_numbers_add_up(policy: Path) -> None:

@@ -13,10 +13,8 @@ from envs.suites import OfflineSuite, Suite
 from envs.suites.catalogue import SUITES, open_suite
 from envs.suites.false_alarms import NOISE, FalseAlarms
 from envs.suites.long_stream import LongStream
-from policies.policy_folder import write_policy
-from policies.tokenizer import train_tokenizer
 from tests.envs.tiny_speech_suites import recording, write_librispeech, write_voicebench
-from tests.policies.conftest import REPLIES, tiny_model
+from tests.policies.conftest import write_tiny_policy
 from trainers.suite_run import run_suite
 
 CHUNKS = 12  # of a stream that is built in, from its beginning
@@ -58,10 +56,7 @@ MADE: dict[str, Callable[[], Suite]] = {
 
 @pytest.fixture(scope="module")
 def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("policy")
-    tokenizer = train_tokenizer(REPLIES, 300)
-    write_policy(folder, tiny_model(tokenizer, seed=2), tokenizer)
-    return folder
+    return write_tiny_policy(tmp_path_factory.mktemp("policy"))
 
 
 def test_no_suite_is_left_out() -> None:

@@ -12,11 +12,9 @@ from envs.suites import OfflineSuite
 from envs.suites.catalogue import SUITES, open_suite
 from envs.suites.false_alarms import NOISE, FalseAlarms
 from envs.suites.proactive_sound_bench import ProactiveSoundBench
-from policies.policy_folder import write_policy
-from policies.tokenizer import train_tokenizer
 from tests.envs.tiny_bench import IDS, RESPOND, path_of, write_bench, write_manifests
 from tests.envs.tiny_speech_suites import write_librispeech
-from tests.policies.conftest import REPLIES, tiny_model
+from tests.policies.conftest import write_tiny_policy
 from tests.policies.test_reranker import write_reranker
 from trainers.cli import main
 from trainers.suite_run import run_suite
@@ -27,11 +25,7 @@ Captured = pytest.CaptureFixture[str]
 
 @pytest.fixture(scope="module")
 def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A policy with random weights that answers some sounds and not others."""
-    folder = tmp_path_factory.mktemp("policy")
-    tokenizer = train_tokenizer(REPLIES, 300)
-    write_policy(folder, tiny_model(tokenizer, seed=2), tokenizer)
-    return folder
+    return write_tiny_policy(tmp_path_factory.mktemp("policy"))
 
 
 @pytest.fixture(scope="module")
