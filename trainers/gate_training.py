@@ -81,7 +81,6 @@ def run_gate(config: GateConfig, out: Path, clips: ClipFolder | None = None) -> 
     gate = Gate(model.policy, encoder)
     gate.save(out / "gate")
     _judge(config, run, gate)
-    run.write_bills()
     shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)  # the gate is what they were for
 
 
@@ -213,7 +212,7 @@ def judge_gate(gate: Gate, streams: Composed, reward: Reward, seed: int, resampl
 
 
 def _judge(config: GateConfig, run: Run, gate: Gate) -> None:
-    """Judge the gate on every held-out set, and write `metrics.json`."""
+    """Judge the gate on every held-out set; write `bills.json`, and `metrics.json` last: a run with it is complete."""
     results: dict[str, Any] = {}
     for suite, streams in run.held_out.items():
         with run.phase(f"judge the gate on {suite}"):
@@ -221,6 +220,7 @@ def _judge(config: GateConfig, run: Run, gate: Gate) -> None:
         results[suite] = metrics_json(metrics)
         shown = (f"{name} {metrics[name].value:.3f}" for name in _SHOWN if metrics[name].value is not None)
         print(f"{suite}: gate: {', '.join(shown)}", flush=True)
+    run.write_bills()
     results["seconds"] = run.seconds
     write_text(run.out / _METRICS, json.dumps(results, indent=2, allow_nan=False))
     print(f"gate: {run.out / 'gate'}", flush=True)
