@@ -21,15 +21,22 @@ def learning_device() -> torch.device:
 
     No other accelerator: the rotary angles are in float64, which not all of them have.
     """
-    return PartialState().device if torch.cuda.is_available() else torch.device("cpu")
+    return _process().device if torch.cuda.is_available() else torch.device("cpu")
+
+
+def _process() -> PartialState:
+    """Return what Accelerate reads from the environment that torchrun set; the first call decides for all.
+
+    It wants to be told what a CPU does, and how long others may be waited for.
+    """
+    return PartialState(cpu=not torch.cuda.is_available(), timeout=_PATIENCE)
 
 
 class Learners:
     """All learners, seen from one of them. Every one has to make the same calls, in the same order."""
 
     def __init__(self) -> None:
-        # Of the process: Accelerate reads the environment that torchrun set, and wants to be told what a CPU does.
-        state = PartialState(cpu=not torch.cuda.is_available(), timeout=_PATIENCE)
+        state = _process()
         self.rank, self.count, self.device = state.process_index, state.num_processes, learning_device()
 
     @property
