@@ -301,9 +301,11 @@ class RealtimeSession:
         if self.response is not None:
             active = f"response {self.response.id} is being said; wait for its end, or cancel it"
             raise ProtocolError("conversation_already_has_active_response", active)
-        self._pad(least=self._pushed == self._heard)
+        is_heard = self._pushed == self._heard
         self._turn_over = True
-        self._ask(wanted, metadata, self._pushed - 1)
+        # The engine is told before it gets the padded chunk: it may decide on that one before we get to say anything.
+        self._ask(wanted, metadata, self._pushed if is_heard or len(self._pending) else self._pushed - 1)
+        self._pad(least=is_heard)
 
     def _ask(self, modality: Modality, metadata: dict[str, str] | None, chunk: int) -> None:
         """Let the engine respond after a chunk, and not before; what the model began in the same moment is cut."""

@@ -1,12 +1,16 @@
 """Whole turns over a real socket: who decides to speak, what comes in which order, and what is refused."""
 
 import base64
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.policies.server.conftest import Client, client, pcm, run
+from envs.scenario import Audio
+from policies.engine import StepEvent
+from policies.server.engine_thread import EngineThread
+from tests.policies.server.conftest import PATIENT_S, Client, client, pcm, run
 
 TURN = [
     "response.created",
@@ -115,6 +119,35 @@ def test_a_turn_that_the_client_asks_for(address: str) -> None:
             assert (await talker.until("error"))["error"]["code"] == "item_retrieve_invalid_item_id"
             assert len({e["event_id"] for e in talker.seen}) == len(talker.seen)
 
+    run(talk)
+
+
+def test_an_engine_faster_than_the_server_responds_to_the_chunk_that_it_was_asked_for(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    push, tell = EngineThread.push, EngineThread._tell
+    decided = threading.Semaphore(0)
+
+    def push_and_wait(thread: EngineThread, session: int, samples: Audio) -> None:
+        push(thread, session, samples)
+        assert decided.acquire(timeout=PATIENT_S)
+
+    def tell_and_release(thread: EngineThread, event: StepEvent) -> None:
+        tell(thread, event)
+        decided.release()
+
+    async def talk() -> None:
+        async with client(address) as talker:
+            await only_when_asked(talker)
+            await talker.send("input_audio_buffer.append", audio=pcm(1.0))
+            await talker.send("input_audio_buffer.commit")
+            await talker.until("response.listen", count=3)
+            await talker.send("response.create")
+            await talker.until("response.done")
+            assert next(e["chunk_index"] for e in talker.seen if e["type"] == "response.speak") == 3
+
+    monkeypatch.setattr(EngineThread, "push", push_and_wait)
+    monkeypatch.setattr(EngineThread, "_tell", tell_and_release)
     run(talk)
 
 
