@@ -21,7 +21,7 @@ from trainers.card import quickstart_card
 from trainers.clips import ClipFolder
 from trainers.config import QuickstartConfig
 from trainers.episode_view import EpisodeView
-from trainers.quickstart_state import load_progress, save_progress, total_seconds
+from trainers.quickstart_state import PPO_CHECKPOINTS, load_progress, save_progress, total_seconds
 from trainers.report import ReportData, write_report
 from trainers.results import Results, results_json
 from trainers.run import Run, calibrate, compose_suites, judge_model, play_policy, prepare
@@ -125,7 +125,7 @@ def reinforce(run: Run, model: LALM, tokenizer: ReplyTokenizer) -> "Reinforced":
             ppo,
             run.out / "logs" / "ppo",
             run.config.seed,
-            run.out / CHECKPOINTS / "ppo",
+            run.out / CHECKPOINTS / PPO_CHECKPOINTS,
         )
 
 

@@ -12,11 +12,15 @@ import pytest
 
 import trainers.credit
 from envs.errors import ConfigError
+from envs.rewards import Moment
+from envs.rewards.bill import Bill
+from trainers.checkpoints import save_checkpoint
 from trainers.config import QuickstartConfig
 from trainers.config_loading import load_config
 from trainers.options import CONFIGS
 from trainers.quickstart import run_quickstart
-from trainers.run import one_thread
+from trainers.quickstart_state import load_progress, save_progress
+from trainers.run import one_thread, prepare
 
 SMALL = ["scenes.train_count=6", "scenes.held_out_count=2", "ppo.episodes_per_iteration=2", "ppo.streams=4"]
 SMALL += ["supervised.streams.save_every=2", "reward=[{name: latency}, {name: miss}, {name: false_alarm}]"]
@@ -76,6 +80,34 @@ def test_killed_twice_it_ends_with_the_bytes_of_a_run_that_was_not(
     run_quickstart(config(), whole)
     assert capsys.readouterr().out == f"{whole} was complete; nothing was done\n"
     assert (whole / "report.html").stat().st_mtime_ns == before
+
+
+class Metered:
+    """A component of the reward that earns nothing, and counts the steps that it saw."""
+
+    def __init__(self) -> None:
+        self.bill = Bill()
+
+    def value(self, moment: Moment) -> float:
+        self.bill.calls += 1
+        return 0.0
+
+
+def test_what_scoring_cost_before_a_kill_is_paid_for_once(tmp_path: Path) -> None:
+    """Until PPO has a checkpoint the quickstart knows it; from then on the checkpoint does."""
+    metered = "reward=[{name: metered, class: 'tests.trainers.test_quickstart:Metered'}]"
+    asked = load_config(QuickstartConfig, CONFIGS / "smoke.yaml", [metered])
+    killed, resumed, reinforced = (prepare(asked, tmp_path, None) for _ in range(3))
+    of_the_start = resumed.reward.bills["metered"].calls  # a stream is played to try the reward out
+    assert of_the_start > 0
+    killed.reward.bills["metered"].calls = 70
+    (tmp_path / "checkpoints").mkdir()
+    save_progress(killed, {})
+    load_progress(resumed)
+    assert resumed.reward.bills["metered"].calls == of_the_start + 70
+    save_checkpoint(tmp_path / "checkpoints" / "ppo", 1, {}, {}, {}, keep=1)
+    load_progress(reinforced)
+    assert reinforced.reward.bills["metered"].calls == of_the_start
 
 
 def test_it_runs_in_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
