@@ -53,6 +53,13 @@ def test_a_reply_may_hold_what_looks_like_a_formula(played):
     assert render_trace(played.scenario, played.trace, 700, 400).any()
 
 
+@pytest.mark.filterwarnings("error")  # matplotlib's of a glyph that no font has
+def test_a_reply_may_hold_control_characters(played):
+    played.trace.replies[0].text = "a\x1b[31m\n\x13b"
+    assert render_trace(played.scenario, played.trace, 700, 400).any()
+    assert "false alarm: a\ufffd[31m\ufffd\ufffdb\n" in render_ansi(played.scenario, played.trace)
+
+
 def test_text(played):
     assert render_ansi(played.scenario, played.trace).splitlines() == [
         "sound  ..!!!.--",
