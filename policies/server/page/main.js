@@ -1,14 +1,17 @@
 // Hears the microphone or a file, sends it, and shows what the agent decides.
-import { RATE, connect, encode } from "./protocol.js";
+import { RATE, connect, decode, encode } from "./protocol.js";
 import { Plots } from "./plots.js";
+import { Voice } from "./voice.js";
 
 const $ = (id) => document.getElementById(id);
 const threshold = () => Number($("threshold").value);
-const settings = () => ({ session: { output_modalities: ["text"], soundflow: { threshold: threshold() } } });
+const modality = () => ($("speak").checked ? "audio" : "text");
+const settings = () => ({ session: { output_modalities: [modality()], soundflow: { threshold: threshold() } } });
 const ms = (value) => `${value.toFixed(1)} ms`;
 const plots = new Plots($("spectrogram"), $("decisions"), threshold);
 let stop = () => {};
 let connection = null;
+let voice = null;
 let listening = "listening";
 
 function say(state, kind = "") {
@@ -33,12 +36,19 @@ function handle(event) {
     reply.append(time, document.createElement("span"));
     $("replies").prepend(reply);
     say("speaking", "speaks");
-  } else if (event.type === "response.output_text.delta") {
+  } else if (["response.output_text.delta", "response.output_audio_transcript.delta"].includes(event.type)) {
     $("replies").firstChild.lastChild.textContent += event.delta;
+  } else if (event.type === "response.output_audio.delta") {
+    voice.play(decode(event.delta));
   } else if (event.type === "response.done") {
+    if (event.response.status !== "completed") voice.stop();
     say(listening, "live");
   } else if (event.type === "error") {
     say(event.error.message, "error");
+    if (event.error.code === "speech_not_installed") {
+      $("speak").checked = false;
+      connection?.send("session.update", settings()); // nothing of the last one was taken
+    }
   }
 }
 
@@ -66,7 +76,7 @@ async function start(name, open) {
     if (signal.aborted) return;
     const mine = await connect($("key").value, signal, handle, (why) => end(why, "error"));
     if (signal.aborted) return;
-    connection = mine;
+    [connection, voice] = [mine, new Voice(audio)];
     connection.send("session.update", settings());
     show(audio, source, signal);
     listening = `listening to ${name}`;
@@ -111,7 +121,8 @@ function fromFile(file) {
 
 function fromMicrophone() {
   return start("the microphone", async (audio, keep) => {
-    const processing = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
+    const echoCancellation = $("speak").checked; // else the agent would hear itself
+    const processing = { echoCancellation, noiseSuppression: false, autoGainControl: false };
     const stream = await navigator.mediaDevices.getUserMedia({ audio: processing });
     keep(() => stream.getTracks().forEach((track) => track.stop()));
     return new MediaStreamAudioSourceNode(audio, { mediaStream: stream });
@@ -128,7 +139,7 @@ $("threshold").oninput = () => {
   $("threshold-value").textContent = threshold().toFixed(2);
   plots.drawDecisions();
 };
-$("threshold").onchange = () => connection?.send("session.update", settings());
+$("threshold").onchange = $("speak").onchange = () => connection?.send("session.update", settings());
 window.ondragover = (event) => {
   event.preventDefault();
   document.body.classList.add("over");

@@ -7,6 +7,11 @@ export function encode(samples) {
   return btoa(String.fromCharCode(...new Uint8Array(bytes.buffer)));
 }
 
+export function decode(base64) {
+  const bytes = new DataView(Uint8Array.from(atob(base64), (c) => c.charCodeAt(0)).buffer);
+  return Float32Array.from({ length: bytes.byteLength / 2 }, (_, i) => bytes.getInt16(2 * i, true) / 32768);
+}
+
 // Resolves when the session is there; `onEnd` is told why it has ended, unless `signal` has ended it.
 export function connect(key, signal, onEvent, onEnd) {
   const protocols = ["realtime", ...(key ? [`openai-insecure-api-key.${key}`] : [])];

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 
+import policies.server.realtime
 from policies.server.resampling import PROTOCOL_RATE
 from tests.policies.server.browser import OTHER_NAME, Tab, browser, new_tab
 from tests.policies.server.conftest import Event, client, run, running
@@ -123,6 +124,64 @@ def test_a_file_is_heard_from_its_first_sample_and_answered(tab: Tab, address: s
     assert np.ptp(loud) == pytest.approx(PROTOCOL_RATE, abs=PROTOCOL_RATE // 100)
     assert colours(tab, "#spectrogram") > 10
     assert not tab.complaints()
+
+
+def test_a_reply_is_heard_where_it_is_asked_for(tab: Tab, address: str, sound: Path) -> None:
+    tab.open(f"{address}/")
+    tab.run("""{
+        const { start } = AudioBufferSourceNode.prototype;
+        window.heard = [];
+        AudioBufferSourceNode.prototype.start = function (when) {
+            heard.push(...this.buffer.getChannelData(0));
+            start.call(this, when);
+        };
+    }""")
+    press(tab, "Home", on="#threshold")
+    tab.click("#speak")
+    tab.click("#microphone")
+    done = tab.until("a reply", lambda: [e for e in tab.frames("Received") if e["type"] == "response.done"])[0]
+    said = [e["delta"] for e in tab.frames("Received") if e["type"] == "response.output_audio.delta"]
+    pcm16 = np.frombuffer(b"".join(map(base64.b64decode, said)), "<i2") / 32768
+    assert len(pcm16) > PROTOCOL_RATE // 10
+    played = tab.until("its sound", lambda: (h := tab.run("heard")) and len(h) >= len(pcm16) and h)
+    np.testing.assert_allclose(played[: len(pcm16)], pcm16)
+    assert done["response"]["output"][0]["content"][0]["transcript"] in replies(tab)
+    assert not tab.complaints()
+
+
+def test_a_server_that_cannot_speak_says_so_and_writes(tab: Tab, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(policies.server.realtime, "can_speak", lambda: False)
+    tab.open(f"{address}/")
+    press(tab, "Home", on="#threshold")
+    tab.click("#speak")
+    tab.click("#microphone")
+    tab.until("the remedy", lambda: "uv sync --extra speech" in say(tab))
+    tab.until("a reply", lambda: any(replies(tab)))
+    assert threshold(tab) == 0.0
+    assert not tab.run("document.querySelector('#speak').checked")
+
+
+def test_what_is_cut_is_not_heard_to_its_end(tab: Tab, address: str) -> None:
+    tab.open(f"{address}/")
+    tab.click("h1")  # a hand
+    queued = tab.run("""import('/page/voice.js').then(async ({ Voice }) => {
+        const voice = new Voice(new AudioContext({ sampleRate: 24000 }));
+        [1, 2, 3].forEach(() => voice.play(new Float32Array(24000 * 600)));
+        const before = voice.queue.size;
+        voice.stop();
+        while (voice.queue.size) await new Promise(requestAnimationFrame);
+        return before;
+    })""")
+    assert queued == 3
+
+
+def test_a_microphone_that_is_refused_is_named(tab: Tab, address: str) -> None:
+    tab.open(f"{address}/")
+    tab.run("navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException('Permission denied')), 0")
+    tab.click("#microphone")
+    tab.until("a refusal", lambda: say(tab) == "the microphone: Permission denied")
+    assert tab.run("document.querySelector('#stop').disabled")
+    assert not tab.frames("Received")
 
 
 def test_two_quick_clicks_are_one_session(tab: Tab, address: str) -> None:
