@@ -44,7 +44,7 @@ class Prediction:
     def clear_decision(self) -> Decision | None:
         """The same; None also where the Decision tags, all of them, name both."""
         words = {_as_decision(word) for inner in _inside(self.raw, "decision") for word in _WORD.findall(inner)}
-        return self.decision if len(words) == 1 else None
+        return self.decision if len(words - {None}) == 1 else None
 
     @property
     def reply(self) -> str:
@@ -144,7 +144,8 @@ def _no_text(file: Path, line: int) -> BrokenRecord:
 def _prediction(line: int, record: dict[str, Any]) -> Prediction:
     raw, latency_s = record.get("_raw_reply") or record.get("reply") or "", record.get("latency_s")
     timed = isinstance(latency_s, int | float) and not isinstance(latency_s, bool) and abs(latency_s) < _NO_LATENCY_S
-    is_text = isinstance(raw, str)
+    # where `_raw_reply` is blank, the published scorer looks at `reply` once more
+    is_text = isinstance(raw, str) and (bool(raw.strip()) or isinstance(record.get("reply") or "", str))
     return Prediction(line, raw.strip() if is_text else "", latency_s if timed else None, is_text)
 
 
@@ -157,5 +158,7 @@ def _inside(text: str, tag: str) -> Iterator[str]:
         place = end.end()
 
 
-def _as_decision(word: str) -> Decision:
-    return "RESPOND" if word.upper() == "RESPOND" else "IGNORE"
+def _as_decision(word: str) -> Decision | None:
+    """Return the decision that a match of `_WORD` is; None for a dotted capital I, which matches in any letter case."""
+    upper = word.upper()
+    return "RESPOND" if upper == "RESPOND" else "IGNORE" if upper == "IGNORE" else None

@@ -51,6 +51,11 @@ FILES = {
     "unclosed tag": (right(r1=line("r1", "<Decision>RESPOND<Reply>Look.</Reply>")), (5, 5), 5),
     "empty decision": (right(i1=line("i1", raw(""))), (5, 5), 5),
     "other word": (right(i1=line("i1", raw("SILENT"))), (5, 5), 5),
+    "letters that only look alike": (
+        right(r1=line("r1", raw("RE\u017fPOND")), i1=line("i1", raw("\u0131gnore")), i2=line("i2", raw("\u0130GNORE"))),
+        (5, 5),
+        5,
+    ),
     "word within another": (right(r1=line("r1", raw("RESPONDING"))), (5, 5), 5),
     "both words, the right one first": (right(r1=line("r1", raw("RESPOND or IGNORE"))), (6, 6), 5),
     "both words, the wrong one first": (right(i1=line("i1", raw("(RESPOND or IGNORE)"))), (5, 6), 5),
@@ -86,6 +91,11 @@ STOPS = {  # the published scorer ends with an exception at these; our official 
     "byte order mark": ("\ufeff" + right(), (6, 6), 6),
     "text that is a number": (right(r1=line("r1", 7)), (5, 5), 5),
     "text that is an object": (right(i1=line("i1", {"decision": "IGNORE"})), (5, 5), 5),
+    "blank _raw_reply before a reply that is a number": (
+        right(r1=json.dumps({"id": "r1", "_raw_reply": " ", "reply": 7})),
+        (5, 5),
+        5,
+    ),
 }
 
 
