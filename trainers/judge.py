@@ -27,11 +27,11 @@ from envs.errors import ConfigError, ScenarioError
 from envs.files import remove_leftovers, write_text
 from envs.metrics import Metric, compare, evaluate_traces, metrics_json
 from envs.suites import Coverage, Suite
-from envs.thinking import ThinkingTime
+from envs.thinking import ThinkingTime, check_thinking
 from envs.trace import Trace
 from envs.trace_files import read_traces, write_block
 from policies.base import Numbered
-from trainers.evaluation import check_player, load_player, plain_name
+from trainers.evaluation import JUDGED_BASELINES, check_player, load_player, plain_name
 from trainers.run_folder import check_out
 
 BLOCK = 64  # streams that a kill may cost, and that are played at once
@@ -124,10 +124,12 @@ def judge(policies: Sequence[str], question: Question, out: Path, num_slots: int
     Raises:
         ConfigError: when a policy is named twice, `out` cannot be written, or is another command's.
         PolicyError: when a policy is neither a baseline nor a usable folder.
-        ScenarioError: when nothing of the suite is there, or a block on disk cannot be read.
+        ScenarioError: when nothing of the suite is there, nobody can think for so long, or a block on disk cannot be
+            read.
         AudioError: when a recording cannot be decoded.
     """
     check_out(out)
+    check_thinking(question.thinking_s)
     named = policy_names([plain_name(policy) for policy in policies])
     for policy in named.values():
         check_player(policy)
@@ -157,7 +159,7 @@ def policy_names(policies: Sequence[str]) -> dict[str, str]:
     Raises:
         ConfigError: when one is given twice.
     """
-    places = [str(Path(policy).resolve()) if Path(policy).exists() else policy for policy in policies]
+    places = [policy if policy in JUDGED_BASELINES else str(Path(policy).resolve()) for policy in policies]
     twice = next((policy for policy, place in zip(policies, places, strict=True) if places.count(place) > 1), None)
     if twice is not None:
         raise ConfigError(f"--policy {twice} is given twice; name each policy once")
@@ -182,7 +184,7 @@ def _tail(policy: str, depth: int) -> str:
 def _command(named: Mapping[str, str], question: Question) -> dict[str, Any]:
     suite, thinking_s = question.suite, question.thinking_s
     return {
-        "--policy": {name: {"given": policy, "sha256": _digest(Path(policy))} for name, policy in named.items()},
+        "--policy": {name: {"given": policy, "sha256": _digest(policy)} for name, policy in named.items()},
         "--suite": suite.name,
         "--seed": question.seed,
         **question.told,
@@ -194,11 +196,11 @@ def _command(named: Mapping[str, str], question: Question) -> dict[str, Any]:
     }
 
 
-def _digest(folder: Path) -> str | None:
-    """Return a hash of what a policy's folder holds; None for a baseline."""
-    if not folder.is_dir():
+def _digest(policy: str) -> str | None:
+    """Return a hash of what a policy's folder holds; None for a baseline, even beside a folder of its name."""
+    if policy in JUDGED_BASELINES:
         return None
-    digest = hashlib.sha256()
+    digest, folder = hashlib.sha256(), Path(policy)
     for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "README.md"):
         digest.update(str(path.relative_to(folder)).encode())
         with path.open("rb") as file:
@@ -207,7 +209,7 @@ def _digest(folder: Path) -> str | None:
 
 
 def _claim(out: Path, command: dict[str, Any]) -> None:
-    """Write down what was asked for, or refuse another command.
+    """Write down what was asked for, or refuse another command; one that has played nothing yet is forgotten.
 
     Raises:
         ConfigError: naming the first key that differs, or what is in a folder that is no evaluation's.
@@ -219,6 +221,7 @@ def _claim(out: Path, command: dict[str, Any]) -> None:
             raise ConfigError(
                 f"--out {out}: holds {foreign[0]!r} and no {COMMAND} of an evaluation; name a new or an empty folder"
             )
+    if next(out.glob("traces/*/*/block-*.jsonl"), None) is None:
         write_text(path, json.dumps(command, indent=2, allow_nan=False) + "\n")
     remove_leftovers(out, "*.json")
     before = read_command(out)
@@ -300,6 +303,10 @@ def _read_blocks(folder: Path, seeds: Sequence[int]) -> list[Trace]:
     traces = read_traces(folder)
     if len(traces) != len(seeds):
         raise ScenarioError(f"{folder} holds {len(traces)} traces, expected {len(seeds)}; remove the folder, and go on")
+    for number, (trace, seed) in enumerate(zip(traces, seeds, strict=True)):
+        if trace.seed != seed:
+            file = _file(folder, number // BLOCK)
+            raise ScenarioError(f"{file}: holds stream {trace.seed} in place of {seed}; remove it, and go on")
     return traces
 
 

@@ -3,21 +3,24 @@
 import json
 import multiprocessing
 import re
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from envs.errors import ConfigError, ScenarioError
+from envs.errors import ConfigError, PolicyError, ScenarioError
 from envs.metrics import Metric
 from envs.trace_files import read_policies
 from tests.envs.tiny_bench import path_of, write_bench
+from tests.envs.tiny_speech_suites import recording
 from tests.policies.conftest import write_tiny_policy
 from tests.trainers.short_suite import COUNT, QUESTION, die
 from trainers import judge_page
 from trainers.cli import main
 from trainers.judge import judge, policy_names
+from trainers.judge_command import Told
 from trainers.leaderboard import Row, merge, published_rows, write_leaderboard
 
 Captured = pytest.CaptureFixture[str]
@@ -65,6 +68,39 @@ def test_another_command_is_refused_by_what_has_changed(policy: Path, whole: Pat
         judge(["random", "energy"], QUESTION, whole)
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(ConfigError, match=r"notes\.txt"):
+        judge(["silent"], QUESTION, tmp_path)
+
+
+def test_a_command_that_played_nothing_does_not_keep_its_folder(tmp_path: Path) -> None:
+    """A policy that cannot be used, named by mistake, must not stand in the way of the right one."""
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(PolicyError, match="not a policy folder"):
+        judge([str(tmp_path / "empty")], QUESTION, tmp_path / "out")
+    assert judge(["silent"], QUESTION, tmp_path / "out").metrics.keys() == {"silent"}
+
+
+@pytest.mark.parametrize("seconds", [-1.0, float("nan"), float("inf")])
+def test_nobody_thinks_for_so_long(seconds: float, tmp_path: Path) -> None:
+    with pytest.raises(ScenarioError, match="expected seconds from 0 on"):
+        judge(["silent"], replace(QUESTION, thinking_s=seconds), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_baseline_is_no_folder_of_its_name(policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--policy silent --out silent` goes on after a kill, though there is a folder of that name by then."""
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        judge(["silent"], QUESTION, Path("silent"))
+    shutil.copytree(policy, tmp_path / "energy")
+    assert list(policy_names(["energy", "./energy"]).values()) == ["energy", "./energy"]
+
+
+def test_a_block_of_other_streams_is_named(tmp_path: Path) -> None:
+    judge(["silent"], QUESTION, tmp_path)
+    block = next(tmp_path.rglob("block-000000.jsonl"))
+    lines = block.read_text().splitlines(keepends=True)
+    block.write_text("".join([lines[1], lines[0], *lines[2:]]))
+    with pytest.raises(ScenarioError, match=r"block-000000\.jsonl: holds stream 1 in place of 0"):
         judge(["silent"], QUESTION, tmp_path)
 
 
