@@ -60,15 +60,20 @@ def write_judge_page(path: Path, judged: Judged, question: Question, command: Ma
     title = f"{judged.suite}{f', {judged.tier}' if judged.tier else ''}"
     before = [_coverage(judged), f"<h1>{html.escape(title)}</h1><p class=note>{_intro(judged)}</p>"]
     if judged.benchmark:
-        before.append(metrics_table("As the benchmark counts", judged.benchmark) + _notes(judged.notes))
-        before.append(metrics_table("As every stream is counted here", judged.metrics))
+        before.append(_table("As the benchmark counts", judged.benchmark) + _notes(judged.notes))
+        before.append(_table("As every stream is counted here", judged.metrics))
     else:
-        before.append(metrics_table("Metrics", judged.metrics))
+        before.append(_table("Metrics", judged.metrics))
     before.insert(2, meanings())
     before += [_curves(judged), *_groups(judged, question.domains), _confusion(judged.traces), _pairs(judged)]
     after = [f"<h2>Command</h2><div class=card><pre>{html.escape(json.dumps(command, indent=2))}</pre></div>"]
     room = MAX_BYTES - len(html_page(title, before + after).encode()) - 10_000  # for headings
     write_text(path, html_page(title, before + _failures(judged, question, room) + after))
+
+
+def _table(title: str, table: Table) -> str:
+    """Return a table whose columns are in the order of the command, as everything else on the page is."""
+    return metrics_table(title, table, tuple(table))
 
 
 def _coverage(judged: Judged) -> str:
@@ -94,7 +99,7 @@ def _curves(judged: Judged) -> str:
     streams = {policy: [units(trace) for trace in traces] for policy, traces in judged.traces.items()}
     return (
         f"<h2>Over the control threshold</h2><div class=card>{threshold_curves(streams)}</div>"
-        f"<p class=note>{_CURVE_NOTE}</p>{metrics_table('Ranking of moments', judged.ranking)}"
+        f"<p class=note>{_CURVE_NOTE}</p>{_table('Ranking of moments', judged.ranking)}"
         f"<h2>Latency</h2><div class=card>{latency_curves(judged.traces)}</div><p class=note>{_LATENCY_NOTE}</p>"
     )
 

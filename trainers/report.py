@@ -117,9 +117,9 @@ def meanings() -> str:
     return f"<details><summary>What the rows mean</summary><dl>{rows}</dl></details>"
 
 
-def metrics_table(suite: str, table: Mapping[str, Mapping[str, Metric]]) -> str:
-    """Return one suite's table: a row for each metric, a column for each policy."""
-    policies = [p for p in POLICY_ORDER if p in table] + [p for p in table if p not in POLICY_ORDER]
+def metrics_table(suite: str, table: Mapping[str, Mapping[str, Metric]], first: Sequence[str] = POLICY_ORDER) -> str:
+    """Return one suite's table: a row for each metric, a column for each policy, of those that are there `first`."""
+    policies = [p for p in first if p in table] + [p for p in table if p not in first]
     metrics = list(dict.fromkeys(name for p in policies for name in table[p]))
     head = "".join(f"<th>{_name(p)}</th>" for p in policies)
     rows = "".join(_row(name, policies, table) for name in metrics)

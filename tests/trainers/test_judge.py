@@ -155,7 +155,7 @@ def test_the_page_is_one_file_that_says_first_what_is_missing(
     bench, out = write_bench(tmp_path / "bench"), tmp_path / "out"
     (bench / path_of("i1")).unlink()
     monkeypatch.setattr(judge_page, "SHOWN", 1)
-    arguments = ["evaluate", "--policy", "always", "--policy", str(policy), "--suite", BENCH, "--data", str(bench)]
+    arguments = ["evaluate", "--policy", str(policy), "--policy", "always", "--suite", BENCH, "--data", str(bench)]
     assert main([*arguments, "--out", str(out)]) == 0
     printed = capsys.readouterr()
     assert printed.out.startswith("coverage: 5 of 6 items are there; missing: stream 3")
@@ -181,6 +181,9 @@ def test_the_page_is_one_file_that_says_first_what_is_missing(
     own = [suite["policies"][pair[who]]["benchmark"]["strict_accuracy"]["value"] for who in ("first", "second")]
     assert pair["benchmark"]["strict_accuracy"]["value"] == pytest.approx(own[0] - own[1])
     assert suite["notes"]["strict_accuracy"] in page
+    heads = re.findall(r"<thead><tr>.*?</tr></thead>", page)
+    assert len(heads) > 6
+    assert all(head.index("tiny") < head.index("always") for head in heads)  # as they were named
     capsys.readouterr()
     assert main(["score", BENCH, str(tiny), "--data", str(bench), "--mode", "strict", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["counts"]
