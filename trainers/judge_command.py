@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from envs.suites.catalogue import SUITES, open_suite
+from envs.suites.long_stream import LongStream
 from envs.suites.proactive_sound_bench import ProactiveSoundBench
 from envs.thinking import ThinkingTime
 from trainers.built_in_suites import ABILITY_OF, DEFAULT_COUNT, built_in_suite, clip_suite
@@ -67,6 +68,8 @@ class Told:
         told = {"--data": None if self.data is None else str(self.data), "--tier": tier}
         if self.scorer is not None:
             told["--scorer"] = read_yaml(self.scorer)
+        if isinstance(suite, LongStream):
+            tier = suite.tier
         return Question(suite, tier, self.seed, self.thinking_s, domains=domains, told=told)
 
 

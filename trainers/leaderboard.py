@@ -181,8 +181,8 @@ def merge(runs: Sequence[Path]) -> list[Row]:
     Where two runs have a policy of the same name, it is called RUN/NAME.
 
     Raises:
-        ScenarioError: when a run cannot be read or is given twice, or rows are of different suites or tiers: such
-            numbers cannot be ranked together.
+        ScenarioError: when a run cannot be read or is given twice, or rows are of different suites or tiers, or ranked
+            by different numbers: such numbers cannot be ranked together.
     """
     if len({run.resolve() for run in runs}) < len(runs):
         raise ScenarioError("a run is given twice; name each once")
@@ -197,14 +197,32 @@ def merge(runs: Sequence[Path]) -> list[Row]:
                 f"{run} has rows of {row.suite} ({row.tier or 'no tier'}), {first} of {one.suite}"
                 f" ({one.tier or 'no tier'}); such numbers cannot be ranked together: name runs of one suite and tier"
             )
-    keys = [(row.policy, row.mode) for _, row in of_run]
+    ranked_by: dict[str, tuple[Path, str]] = {}  # of each mode, and of the run that had it first
+    for run, row in of_run:
+        earlier, by = ranked_by.setdefault(row.mode, (run, row.ranked_by))
+        if by != row.ranked_by:
+            raise ScenarioError(
+                f"{run} has {row.ranked_by} of {row.policy}, {earlier} has {by} in its place; such numbers cannot be"
+                " ranked together: name runs that were scored alike"
+            )
+    keys, called = [(row.policy, row.mode) for _, row in of_run], _run_names(runs)
     rows = [
-        replace(row, policy=f"{run.name}/{row.policy}") if keys.count((row.policy, row.mode)) > 1 else row
+        replace(row, policy=f"{called[run]}/{row.policy}") if keys.count((row.policy, row.mode)) > 1 else row
         for run, row in of_run
     ]
     rows += published_rows(one.suite, one.tier)
     modes = list(dict.fromkeys(row.mode for row in rows))
     return sorted(rows, key=lambda row: (modes.index(row.mode), not row.complete, -row.score, row.policy))
+
+
+def _run_names(runs: Sequence[Path]) -> dict[Path, str]:
+    """Return what each run is called: as much of its path's end as tells it from the others."""
+    parts = [run.resolve().parts for run in runs]
+    for depth in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(own[-depth:]) for own in parts]
+        if len(set(names)) == len(names):
+            break
+    return dict(zip(runs, names, strict=True))
 
 
 def leaderboard_text(rows: Sequence[Row]) -> str:

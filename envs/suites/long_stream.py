@@ -32,9 +32,16 @@ _PER_SEGMENT = ("trigger_f1", "decision_accuracy", "false_alarms_per_hour")
 
 @dataclass(frozen=True)
 class LongStream:
-    """Joined streams, a `Suite`; seed i is rotation `i % 5` of group `i // 5`."""
+    """Joined streams, a `Suite`; seed i is rotation `i % 5` of group `i // 5`.
+
+    Attributes:
+        source: Of the sounds.
+        tier: What they are: numbers of built-in sounds do not stand beside those of recordings.
+        groups: Of five streams each.
+    """
 
     source: ClipSource
+    tier: str = TIERS[0]
     groups: int = 12
     name: ClassVar[str] = "long-stream"
     notes: ClassVar[Mapping[str, str]] = {
@@ -54,7 +61,8 @@ class LongStream:
         Raises:
             ManifestError: when they cannot be used.
         """
-        return cls(ClipLibrary.from_folder(folder))
+        library = ClipLibrary.from_folder(folder)
+        return cls(library, f"{TIERS[0]}, {folder.resolve().name}: {len(library)} recordings")
 
     @property
     def seeds(self) -> Sequence[int]:

@@ -235,6 +235,34 @@ def test_where_low_is_good_the_lowest_comes_first(tmp_path: Path) -> None:
     assert places(merge([tmp_path])) == [("better", False), ("worse", False)]
 
 
+def test_runs_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    for home in ("first", "second"):
+        (tmp_path / home).mkdir()
+    runs = [write_run(tmp_path / "first" / "run", "ours", 0.9), write_run(tmp_path / "second" / "run", "ours", 0.8)]
+    assert [name for name, published in places(merge(runs)) if not published] == ["first/run/ours", "second/run/ours"]
+
+
+def test_numbers_of_different_kinds_are_not_ranked_together(tmp_path: Path) -> None:
+    """An open question set is ranked by a scorer's mean where one was given, and by chrF where none was."""
+    whole = {"named": 10, "present": 10}
+    for name in ("judge_score", "chrf"):
+        metrics = {name: Metric(0.5, 10, None, None)}
+        row = Row(name, "voicebench", "alpacaeval", "streams", metrics, {}, whole, 0, None, None)
+        write_leaderboard(tmp_path / name / "leaderboard.json", [row])
+    with pytest.raises(ScenarioError, match=r"has chrf of chrf, .* has judge_score in its place"):
+        merge([tmp_path / "judge_score", tmp_path / "chrf"])
+
+
+def test_streams_of_ones_own_sounds_are_another_tier(tmp_path: Path) -> None:
+    """Else a leaderboard would rank five joined segments of recordings together with those of built-in sounds."""
+    columns = "path label caption domain decision recording speaker seconds source licence".split()
+    row = ["siren.wav", "siren", "a siren wails", "Traffic", "RESPOND", "", "", "1.0", "mine", "CC0"]
+    (tmp_path / "manifest.csv").write_text(f"{','.join(columns)}\n{','.join(row)}\n", encoding="utf-8")
+    recording(tmp_path / "siren.wav", 0, 1.0)
+    assert Told("long-stream").question().tier == "proactive"
+    assert Told("long-stream", tmp_path).question().tier == f"proactive, {tmp_path.name}: 1 recordings"
+
+
 def test_other_tiers_and_files_are_refused(tmp_path: Path) -> None:
     single, multiple = write_run(tmp_path / "a", "x", 0.7), write_run(tmp_path / "b", "x", 0.7, "multiple")
     with pytest.raises(ScenarioError, match=r"\(multiple\).*\(single\); such numbers cannot be ranked together"):
