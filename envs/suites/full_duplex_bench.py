@@ -74,8 +74,13 @@ class FullDuplexBench:
         """
         home = folder / "v1.0" if (folder / "v1.0").is_dir() else folder
         items, gone = [], []
+        there = [subset for subset in _SUBSETS if (home / subset).is_dir()]
+        if not there:
+            raise ManifestError(f"{folder}: holds none of {', '.join(_SUBSETS)}, which the release consists of")
         for subset, (task, annotation) in _SUBSETS.items():
-            own = [path for path in (home / subset).iterdir() if path.is_dir()] if (home / subset).is_dir() else []
+            own = [path for path in (home / subset).iterdir() if path.is_dir()] if subset in there else []
+            if not own:
+                gone.append(f"{subset} (all its recordings)")
             for path in sorted(own, key=lambda found: (len(found.name), found.name)):
                 place = f"{subset}/{path.name}"
                 lost = [name for name in ("input.wav", annotation) if name and not (path / name).is_file()]
@@ -83,8 +88,6 @@ class FullDuplexBench:
                     gone.append(f"{place}/{lost[0]}")
                 else:
                     items.append(_item(home, place, task, annotation))
-        if not items and not gone:
-            raise ManifestError(f"{folder}: holds none of {', '.join(_SUBSETS)}, which the release consists of")
         return cls(home, tuple(items), tuple(gone))
 
     @property

@@ -83,8 +83,12 @@ def test_what_is_missing_is_counted_and_what_is_wrong_refused(release: Path, tmp
     annotation = release / "v1.0" / "candor_turn_taking" / "2" / "turn_taking.json"
     annotation.unlink()
     coverage = FullDuplexBench.read(release).coverage
-    assert (coverage.named, coverage.present) == (8, 6)
-    assert coverage.missing == ("candor_turn_taking/2/turn_taking.json", "icc_backchannel/1/input.wav")
+    assert (coverage.named, coverage.present) == (9, 6)
+    assert coverage.missing == (
+        "synthetic_pause_handling (all its recordings)",
+        "candor_turn_taking/2/turn_taking.json",
+        "icc_backchannel/1/input.wav",
+    )
     for text in ("[]", "{", '[{"timestamp": 3}]', '[{"timestamp": [1, "x"]}]'):
         annotation.write_text(text, encoding="utf-8")
         with pytest.raises(ManifestError, match=r"turn_taking\.json: expected \[\{\"timestamp\""):
