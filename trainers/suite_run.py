@@ -193,9 +193,12 @@ def scores_text(numbers: dict[str, Any]) -> str:
     """Return what `score_file` gave as a page to read."""
     semantic, timing = numbers["semantic"], numbers["timing"]
     judged = "decisions alone" if semantic is None else f"replies by {semantic['by']} above {semantic['threshold']}"
-    balanced = numbers["balanced_accuracy"]
+    balanced, counts = numbers["balanced_accuracy"], numbers["counts"]
+    lacks = (
+        f"; incomplete: {counts['missing']} of {counts['items']} recordings have no line" if counts["missing"] else ""
+    )
     lines = [
-        f"{numbers['suite']}, {numbers['tier']} tier, {numbers['mode']}, {judged}",
+        f"{numbers['suite']}, {numbers['tier']} tier, {numbers['mode']}, {judged}{lacks}",
         _line("accuracy", numbers),
         f"{'balanced accuracy':64s} {'none' if balanced is None else f'{balanced:.4f}':>8s}",
         f"{'accuracy of decisions':64s} {numbers['decision_accuracy']:8.4f}",
@@ -208,7 +211,7 @@ def scores_text(numbers: dict[str, Any]) -> str:
         lines.append(
             f"latency p50 {timing['latency_p50_s']:.2f} s, p95 {timing['latency_p95_s']:.2f} s over {timing['count']}"
         )
-    lines.append(", ".join(f"{name} {count}" for name, count in numbers["counts"].items()))
+    lines.append(", ".join(f"{name} {count}" for name, count in counts.items()))
     return "\n".join(lines)
 
 

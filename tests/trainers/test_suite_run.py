@@ -139,6 +139,16 @@ def test_score_says_what_the_replies_were_judged_by(
     assert shown[1].split() == ["accuracy", "0.6667", "4", "of", "6"]
 
 
+def test_score_says_first_that_recordings_have_no_line(
+    predicted: Path, bench: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    part = tmp_path / "part.jsonl"
+    part.write_text("".join(predicted.read_text(encoding="utf-8").splitlines(keepends=True)[:4]), encoding="utf-8")
+    assert main(["score", BENCH, str(part), "--data", str(bench), "--mode", "official"]) == 0
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first.endswith("; incomplete: 2 of 6 recordings have no line")
+
+
 def test_score_names_what_the_published_scorer_stops_at(predicted: Path, bench: Path, capsys: Captured) -> None:
     predicted.write_text(f"{{\n{predicted.read_text()}")
     assert main(["score", BENCH, str(predicted), "--data", str(bench), "--mode", "official", "--json"]) == 0
