@@ -150,3 +150,10 @@ class LALM(PreTrainedModel):
         weight = self.lm_head.weight[self.layout.response].float() - self.lm_head.weight[self.layout.silent].float()
         odds = hidden @ weight + self.decision_odds(hidden, head)
         return torch.stack((F.logsigmoid(-odds), F.logsigmoid(odds)), dim=-1)
+
+    @torch.no_grad()
+    def sharpen_decision(self, factor: float) -> None:
+        """Multiply the log-odds of `response` by a factor, by way of `decision_head`; the choice at 0.5 stays."""
+        weight = self.lm_head.weight[self.layout.response] - self.lm_head.weight[self.layout.silent]
+        self.decision_head.weight.mul_(factor).add_((factor - 1) * weight)
+        self.decision_head.bias.mul_(factor)

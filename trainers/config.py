@@ -225,7 +225,10 @@ class ReinforcementConfig:
         objective: `split`: decisions are a binary policy beside the reply tokens. `raw_token`: control tokens and reply
             tokens are one policy over the vocabulary, all tokens of a turn with its one advantage. It is the ablation's
             other arm, known to collapse replies. It knows no `decision_coef`, `content_coef` or
-            `decision_clip_high`, and its decision's head stays as it is.
+            `decision_clip_high`, and its decision's head is not trained.
+        decision_sharpness: What the decision's log-odds are multiplied by before the first rollout. The choice at 0.5
+            stays, and chance has less of a say: a policy that says `response` at 0.1 in every chunk of quiet is a good
+            one at a threshold, and a bad one by the dice. PPO need not unlearn that first.
         decision_coef: Weight of the decision's policy loss.
         content_coef: Weight of the reply tokens' policy loss.
         kl_coef: Weight of the divergence from the supervised policy.
@@ -262,6 +265,7 @@ class ReinforcementConfig:
     mode: Literal["joint", "decision_only", "content_only"] = "joint"
     train: Literal["trunk", "head"] = "trunk"
     objective: Literal["split", "raw_token"] = "split"
+    decision_sharpness: PositiveFloat = 1.0
     decision_coef: NonNegativeFloat = 1.0
     content_coef: NonNegativeFloat = 0.1
     kl_coef: NonNegativeFloat = 0.01

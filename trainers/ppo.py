@@ -309,7 +309,7 @@ def make_trainer(
     checkpoints: Path | None = None,
     checkpoint_every: int = 1,
 ) -> StreamPPOTrainer:
-    """Return the trainer of `train_ppo`; the model is where it learns then, with its adapters.
+    """Return the trainer of `train_ppo`; the model is where it learns then, as sharp as asked for, with its adapters.
 
     Raises:
         PolicyError: when adapters are asked for and there are some.
@@ -317,6 +317,7 @@ def make_trainer(
     if config.lora_rank and has_lora(model):
         raise PolicyError("the model has adapters, and ppo.lora_rank asks for new ones; call merge_lora(model) first")
     model.to(learning_device())
+    model.sharpen_decision(config.decision_sharpness)
     model.generation_config = GenerationConfig()  # TRL writes its stop token there
     arguments = PPOConfig(
         output_dir=str(out),

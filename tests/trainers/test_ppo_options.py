@@ -104,6 +104,21 @@ def test_the_decision_alone_is_trained_by_its_head_and_no_word_changes(make: Mak
     assert changed == {"decision_head.weight", "decision_head.bias"}
 
 
+@pytest.mark.parametrize("lora_rank", [0, 2])
+def test_it_begins_with_sharper_decisions_that_are_the_same(make: Make, lora_rank: int) -> None:
+    """And holds the policy to them."""
+    batch, _ = played(make(decision_sharpness=1.0))
+    plain, words = log_probs(make(decision_sharpness=1.0).policy, batch)
+    trainer = make(decision_sharpness=3.0, lora_rank=lora_rank)
+    sharp, same = log_probs(trainer.policy, batch)
+    odds, sharper = (p[:, 1] - p[:, 0] for p in (plain, sharp))
+    assert odds.abs().max() > 0.1
+    torch.testing.assert_close(sharper, 3 * odds, atol=1e-5, rtol=1e-4)
+    assert same.equal(words)
+    batch = judged(trainer)
+    torch.testing.assert_close(batch.reference[0], log_probs(trainer.policy, batch)[0], atol=1e-5, rtol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("mode", "other"), [("decision_only", "content_advantage"), ("content_only", "decision_advantage")]
 )
