@@ -92,7 +92,7 @@ def test_the_four_stages_in_a_row(tmp_path: Path, capsys: Captured) -> None:
     assert "train/padding_share" in events.Tags()["scalars"]
     policy = LALMPolicy.from_pretrained(out / "policy")
     assert policy.card is not None
-    assert "Mixed (0.6), silence (0.4)" in policy.card
+    assert "Mixed (0.4), Proactive (0.4), silence (0.2)" in policy.card
     assert not list(out.rglob("checkpoints"))
     assert main(asked) == 0
     assert f"{out} was complete; nothing was done" in capsys.readouterr().out
