@@ -44,7 +44,19 @@ def test_packaged_configurations_load(path: Path) -> None:
 
 
 def test_there_are_packaged_configurations() -> None:
-    wanted = {"quickstart", "smoke", "stage1", "stage2", "stage3", "stage4", "four_stages", "ppo", "grpo", "gate"}
+    wanted = {
+        "quickstart",
+        "smoke",
+        "stage1",
+        "stage2",
+        "stage3",
+        "stage4",
+        "four_stages",
+        "ppo",
+        "quiet",
+        "grpo",
+        "gate",
+    }
     assert wanted <= {path.stem for path in CONFIGS.glob("*.yaml")}
 
 
