@@ -24,6 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from envs.errors import CheckpointError, first_line
+from trainers.sharding import laid_out_as
 
 FORMAT = 1
 _TENSORS, _STATE = "tensors.safetensors", "state.json"
@@ -196,15 +197,16 @@ def optimizer_state(optimizer: torch.optim.Optimizer, prefix: str) -> tuple[dict
 def load_optimizer(
     optimizer: torch.optim.Optimizer, checkpoint: Checkpoint, prefix: str, groups: list[dict[str, Any]]
 ) -> None:
-    """Fill an optimiser with what `optimizer_state` gave.
+    """Fill an optimiser with what `optimizer_state` gave, whole; of sharded parameters it gets its parts.
 
     Raises:
         CheckpointError: when its groups are others.
     """
+    parameters = dict(enumerate(p for group in optimizer.param_groups for p in group["params"]))
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in checkpoint.under(prefix).items():
         index, key = name.split(".")
-        state.setdefault(int(index), {})[key] = tensor
+        state.setdefault(int(index), {})[key] = laid_out_as(parameters.get(int(index)), tensor)
     try:
         optimizer.load_state_dict({"state": state, "param_groups": [_with_tuples(group) for group in groups]})
     except ValueError as error:

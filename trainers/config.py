@@ -246,6 +246,9 @@ class ReinforcementConfig:
         rollout_workers: Ray actors that play, of each process that learns; 0: that process plays.
         episodes_per_task: Episodes that are played in one batch. The last bits depend on it, and on nothing else of
             where they are played. None: as many as there are for this process, or for each of its workers.
+        fsdp: Under `torchrun`, have each process hold a part of every trained weight, its gradient and its moments, and
+            not all of them (FSDP). What plays, and the reference, are whole in the memory of each process's host, and
+            on its GPU while they compute.
         max_staleness: By how many updates an iteration's rollouts may be behind. 1: the next ones are played while the
             policy is updated, by the one before; their ratios count from the policy that sampled them.
     """
@@ -279,6 +282,7 @@ class ReinforcementConfig:
     rollout_workers: NonNegativeInt = 0
     episodes_per_task: PositiveInt | None = None
     max_staleness: Literal[0, 1] = 0
+    fsdp: bool = False
 
     @property
     def scenarios_per_iteration(self) -> int:

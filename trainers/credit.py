@@ -146,6 +146,13 @@ class GroupCredit:
         return result, {"group/without_difference": sum(not a.any() for a in own) / len(own)}
 
 
+def make_credit(config: ReinforcementConfig, critic: Critic, max_reply_tokens: int) -> Credit:
+    """Return what the configuration asks for; a group needs no critic."""
+    if config.algorithm == "grpo":
+        return GroupCredit(config, max_reply_tokens)
+    return CriticCredit(critic, config, max_reply_tokens)
+
+
 def _taken(rollouts: Sequence[Rollout]) -> Tensor:
     return torch.cat([rollout.choices for rollout in rollouts])
 

@@ -45,6 +45,11 @@ class Experience:
         of_them = torch.isin(self.row, chosen)
         return {"actions": int(of_them.sum()), "decisions": int((of_them & self.is_decision).sum())}
 
+    @property
+    def shortest(self) -> Tensor:
+        """The piece that costs least: its shortest episode, int64 [1]."""
+        return torch.tensor([self.lengths.index(min(self.lengths))], device=self.row.device)
+
     def pieces(self, budget: int | None, chosen: Tensor | None = None) -> Iterator[Tensor]:
         """Yield episodes that go through the model together: int64 indices, ascending in each piece.
 

@@ -7,12 +7,13 @@ import torch
 from envs.errors import ConfigError
 from policies.modeling_lalm import LALM
 from trainers.config import StageConfig
+from trainers.learners import Learners
 
 _HIDDEN, _INTERMEDIATE = 8, 4  # rows of either width that a layer keeps of a token for its gradients
 _ADAM = 3  # of each weight that is trained: a gradient and two moments, float32
 
 
-def least_bytes(model: LALM, max_tokens: int) -> int:
+def least_bytes(model: LALM, max_tokens: int, processes: int = 1) -> int:
     """Return what a step on a batch needs at the least: weights, Adam, and what the language model's layers keep.
 
     The encoder's part, attention's scores and the head's logits come on top: they differ by backbone and by device.
@@ -20,6 +21,7 @@ def least_bytes(model: LALM, max_tokens: int) -> int:
     Args:
         model: With gradients on what is trained.
         max_tokens: Of the batch, padding counted.
+        processes: That each hold a part of weights and Adam, and learn from a part of the batch.
     """
     parameters = list(model.parameters())
     size = max(parameter.element_size() for parameter in parameters)
@@ -28,20 +30,27 @@ def least_bytes(model: LALM, max_tokens: int) -> int:
     text = model.text_model.config
     kept = _HIDDEN * text.hidden_size + _INTERMEDIATE * text.intermediate_size
     layers = 1 if model.text_model.gradient_checkpointing else text.num_hidden_layers
-    return weights + adam + max_tokens * layers * kept * size
+    return (weights + adam + max_tokens * layers * kept * size) // processes
 
 
-def check_memory(name: str, config: StageConfig, model: LALM) -> None:
+def check_memory(name: str, config: StageConfig, model: LALM, shared_by: Learners | None = None) -> None:
     """Ask whether a batch of a stage could fit into the memory of the model's device.
+
+    Args:
+        name: Of the stage.
+        config: Of the stage.
+        model: With gradients on what is trained.
+        shared_by: The processes that it is sharded over, on their devices; None: it is not.
 
     Raises:
         ConfigError: naming the key, when it could not.
     """
-    has, wants = _total_bytes(model.device), least_bytes(model, config.max_tokens_per_batch)
+    device, processes = (model.device, 1) if shared_by is None else (shared_by.device, shared_by.count)
+    has, wants = _total_bytes(device), least_bytes(model, config.max_tokens_per_batch, processes)
     if has is not None and wants > has:
         raise ConfigError(
             f"{name}.max_tokens_per_batch is {config.max_tokens_per_batch}, and a step on so many takes at least"
-            f" {wants / 1e9:.2g} GB with this model, of {has / 1e9:.2g} GB that {model.device} has; allow fewer tokens,"
+            f" {wants / 1e9:.2g} GB with this model, of {has / 1e9:.2g} GB that {device} has; allow fewer tokens,"
             " and accumulate batches"
         )
 

@@ -35,7 +35,7 @@ from policies.lora import add_lora, has_lora, merge_lora
 from policies.modeling_lalm import LALM
 from policies.tokenizer import ReplyTokenizer
 from trainers.config import ReinforcementConfig
-from trainers.credit import Credit, CriticCredit, GroupCredit
+from trainers.credit import make_credit
 from trainers.critic import SITUATION_SIZE, Critic
 from trainers.experience import Experience, experience
 from trainers.kl_controller import KLController
@@ -49,6 +49,7 @@ from trainers.reference import AdaptersOff, hold_to_reference
 from trainers.rollout_workers import Player, RolloutWorkers, make_workers
 from trainers.rollouts import Rollout
 from trainers.scenes import ScenariosAt
+from trainers.sharding import ReplicatedPolicy, ShardedPolicy
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # it warns that PPO is experimental; we pin the release
 
@@ -95,13 +96,15 @@ class StreamPPOTrainer(PPOTrainer):
         if config.lora_rank:
             add_lora(model, config.lora_rank)
         train_only_what_is_asked(model, config)
+        self.learners = Learners()
+        self.trained = (ShardedPolicy if config.fsdp else ReplicatedPolicy)(model, self.learners)
         critic = Critic(model.text_model.config.hidden_size if config.critic == "hidden" else SITUATION_SIZE)
         super().__init__(
             model=model,
             ref_model=AdaptersOff(model) if config.lora_rank else None,
             value_model=critic,
             processing_class=tokenizer.hf,
-            optimizers=(make_optimizer(model, config), None),
+            optimizers=(make_optimizer(self.trained.policy, config), None),
             **trl,
         )
         # Not Accelerate's, which deals batches out by process: all know all seeds, and draw them as one process does.
@@ -112,7 +115,6 @@ class StreamPPOTrainer(PPOTrainer):
             collate_fn=self.data_collator,
             drop_last=True,
         )
-        self.learners = Learners()
         torch.manual_seed(self.args.seed)  # TRL's differs by process; what they all draw has to be the same
         if config.episodes_per_iteration < self.learners.count:
             raise ConfigError(
@@ -121,16 +123,13 @@ class StreamPPOTrainer(PPOTrainer):
             )
         self.kl = KLController(SPLIT if config.objective == "split" else RAW, config.kl_coef, config.kl_target)
         self.loss = PPOLoss(config, self.kl)
-        longest = model.config.max_reply_tokens
-        self.credit: Credit = (
-            GroupCredit(config, longest) if config.algorithm == "grpo" else CriticCredit(critic, config, longest)
-        )
+        self.credit = make_credit(config, critic, model.config.max_reply_tokens)
         self.ahead: list[list[int]] = []  # the epoch's batches of scenario seeds that are still to be gathered
         self.requested = False  # whether the first of them is being played
 
     @property
     def policy(self) -> LALM:
-        """What is trained."""
+        """What plays, whole; what learns is `trained`."""
         return self.accelerator.unwrap_model(self.model).policy
 
     @property
@@ -150,6 +149,7 @@ class StreamPPOTrainer(PPOTrainer):
         self.state.logging_steps, self.state.eval_steps, self.state.save_steps = 1, 0, 0
         if self.checkpoints is not None:
             restore_newest(self, self.checkpoints)
+        self.trained.gather(self.policy)
         self.workers = self._make_workers()
         self.workers.put(self.policy.state_dict())
         board = self._open_board()
@@ -159,9 +159,7 @@ class StreamPPOTrainer(PPOTrainer):
                 self._iterate(iteration)
                 due = self.state.global_step % self.checkpoint_every == 0
                 if self.checkpoints is not None and due:
-                    bills = self._others_bills()
-                    if self.learners.is_main:
-                        save_run(self, self.checkpoints, bills)
+                    save_run(self, self.checkpoints, self._others_bills())
                 self.control = self.callback_handler.on_step_end(args, self.state, self.control)
             add_bills(self.reward_model.reward.bills, self._others_bills())
         finally:
@@ -194,23 +192,25 @@ class StreamPPOTrainer(PPOTrainer):
         watch = Stopwatch()
         self.policy.eval()
         last = iteration + 1 == self.config.iterations
-        with watch("rollouts"):
-            if not self.requested:
-                self._request(iteration)
-            version, already = self.workers.version, self.workers.redone
-            played = self.workers.gather()
-            self.requested = False
-            self.ahead.pop(0)
-        with watch("judge"):
-            rollouts = [one.rollout for one in played]
-            batch = experience(self.policy, rollouts)
-            everyones = self.learners.gather([replace(rollout, embeddings=[]) for rollout in rollouts])
-            judged = self._judge(batch, everyones)
-        if self.config.max_staleness and not last:
-            with watch("rollouts"):  # where this process plays, they are played now
-                self._request(iteration + 1)
+        with self.trained.present(self.policy, self.ref_model):
+            with watch("rollouts"):
+                if not self.requested:
+                    self._request(iteration)
+                version, already = self.workers.version, self.workers.redone
+                played = self.workers.gather()
+                self.requested = False
+                self.ahead.pop(0)
+            with watch("judge"):
+                rollouts = [one.rollout for one in played]
+                batch = experience(self.policy, rollouts)
+                everyones = self.learners.gather([replace(rollout, embeddings=[]) for rollout in rollouts])
+                judged = self._judge(batch, everyones)
+            if self.config.max_staleness and not last:
+                with watch("rollouts"):  # where this process plays, they are played now
+                    self._request(iteration + 1)
         with watch("update"):
             statistics = self._update(batch)
+            self.trained.gather(self.policy)
         if not last:
             self.workers.put(self.policy.state_dict())
         self.lr_scheduler.step()
@@ -260,7 +260,7 @@ class StreamPPOTrainer(PPOTrainer):
 
         The minibatches are those of one process; of each, a process learns from the episodes that it played.
         """
-        args, policy = self.args, self.policy
+        args, policy = self.args, self.trained.policy
         policy.train(policy.text_model.gradient_checkpointing)  # which needs it; else the policy stays as it sampled
         order = np.random.default_rng([args.seed, self.state.global_step])
         own = self.learners.share(self.config.episodes_per_iteration)
@@ -277,18 +277,17 @@ class StreamPPOTrainer(PPOTrainer):
 
     def _step(self, batch: Experience, minibatch: Tensor) -> Counter[str]:
         """Make one update from a minibatch, of which this process has these episodes; return its statistics."""
-        policy = self.policy
         counts = self.learners.add(batch.counts(minibatch))
         self.optimizer.zero_grad()
         statistics = Counter(self.loss.no_statistics)
-        for piece in batch.pieces(self.config.tokens_per_minibatch, minibatch):
-            loss, own = self.loss(policy, batch, piece, counts)
-            self.accelerator.backward(loss)
-            statistics.update(own)
-        # DDP adds gradients up only where a forward went through its wrapper. Ours goes through parts of the policy, in
-        # as many pieces as a process has of the minibatch, maybe none; and it takes means, where these are shares.
-        self.learners.add_gradients(policy.parameters())
-        self.accelerator.clip_grad_norm_(policy.parameters(), self.args.max_grad_norm)  # not the critic's
+        pieces = list(batch.pieces(self.config.tokens_per_minibatch, minibatch))
+        for piece, factor in self.trained.passes(pieces, batch.shortest):
+            of = counts if factor else batch.counts(piece)  # a spare one may have words where the minibatch has none
+            loss, own = self.trained.compute(self.loss, batch, piece, of)
+            self.accelerator.backward(loss * factor)
+            statistics.update(own if factor else {})
+        self.trained.add_gradients()
+        self.accelerator.clip_grad_norm_(self.trained.policy.parameters(), self.args.max_grad_norm)  # not the critic's
         self.optimizer.step()
         return Counter(self.learners.add(statistics))
 
@@ -389,7 +388,7 @@ def train_ppo(
         checkpoint_every: Iterations.
 
     Raises:
-        ConfigError: when the checkpoints are of another run.
+        ConfigError: when the checkpoints are of another run, or `fsdp` is asked for and there is one process.
         PolicyError: when adapters are asked for and the model has some.
     """
     trainer = make_trainer(model, tokenizer, scenarios, seeds, reward, config, out, seed, checkpoints, checkpoint_every)
@@ -397,5 +396,5 @@ def train_ppo(
     trainer.train()
     if config.lora_rank:
         merge_lora(model)
-    model.eval()
+    model.to(learning_device()).eval()
     return reinforced(trainer.state.log_history, config.episodes_per_iteration)

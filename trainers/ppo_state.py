@@ -28,6 +28,7 @@ from trainers.checkpoints import (
     save_checkpoint,
 )
 from trainers.config import ReinforcementConfig
+from trainers.sharding import gather_tensors, laid_out_as
 
 if TYPE_CHECKING:
     from trainers.ppo import StreamPPOTrainer
@@ -41,18 +42,21 @@ def identity(model: LALM, config: ReinforcementConfig, seed: int, seeds: Sequenc
 
 
 def save_run(trainer: "StreamPPOTrainer", folder: Path, bills: Mapping[str, Bill]) -> None:
-    """Write a checkpoint of a run between two iterations.
+    """Write a checkpoint of a run between two iterations: the main process does, and all have to call it.
 
     Args:
         trainer: Of the run.
         folder: Of its checkpoints.
         bills: What scoring has cost in other processes; what it has cost in this one, the trainer's reward knows.
     """
-    tensors: dict[str, Tensor] = {f"policy.{name}": p for name, p in _trained(trainer).items()}
-    tensors |= module_tensors(trainer.critic.score, "critic")
     own, optimizer = optimizer_state(trainer.optimizer, "optimizer")
+    learned: dict[str, Tensor] = {f"policy.{name}": p for name, p in _trained(trainer).items()}
+    tensors = gather_tensors(learned | own, keep=trainer.learners.is_main)
+    if not trainer.learners.is_main:
+        return
+    tensors |= module_tensors(trainer.critic.score, "critic")
     critics, critic_optimizer = optimizer_state(trainer.critic.optimizer, "critic_optimizer")
-    tensors |= own | critics | random_tensors("random")
+    tensors |= critics | random_tensors("random")
     for age, remembered in enumerate(trainer.critic.memory):
         tensors |= {f"memory.{age}.{column}": value for column, value in enumerate(remembered)}
     state = {
@@ -91,7 +95,7 @@ def _restore(trainer: "StreamPPOTrainer", found: Checkpoint) -> None:
     state, critic = found.state, trainer.critic
     with torch.no_grad():
         for name, parameter in _trained(trainer).items():
-            parameter.copy_(found.tensors[f"policy.{name}"])
+            parameter.copy_(laid_out_as(parameter, found.tensors[f"policy.{name}"]))
     load_module(critic.score, found, "critic")
     load_optimizer(trainer.optimizer, found, "optimizer", state["optimizer"])
     load_optimizer(critic.optimizer, found, "critic_optimizer", state["critic_optimizer"])
@@ -112,7 +116,7 @@ def _restore(trainer: "StreamPPOTrainer", found: Checkpoint) -> None:
 
 def _trained(trainer: "StreamPPOTrainer") -> dict[str, torch.nn.Parameter]:
     """Return what changes of the policy; the rest is as it was read."""
-    return {name: p for name, p in trainer.policy.named_parameters() if p.requires_grad}
+    return {name: p for name, p in trainer.trained.policy.named_parameters() if p.requires_grad}
 
 
 def _pack_generators() -> dict[str, Any]:

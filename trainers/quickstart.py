@@ -32,6 +32,7 @@ from trainers.scenes import (
     Steady,
     seeds,
 )
+from trainers.sharding import check_fsdp
 from trainers.supervised import SAMPLES, supervise
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def run_quickstart(config: QuickstartConfig, out: Path, clips: ClipFolder | None
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # torchrun says so
         raise ConfigError("`soundflow quickstart` runs in one process; start it without torchrun")
+    check_fsdp("ppo.fsdp", config.ppo.fsdp)
     torch.manual_seed(config.seed)
     check_run_folder(out)
     run = prepare(config, out, clips)

@@ -36,6 +36,7 @@ from trainers.results import Results, results_json
 from trainers.run import Run, compose_suites, judge_model, prepare
 from trainers.run_folder import CHECKPOINTS, begin_run, check_run_folder, is_complete, words
 from trainers.scenes import PPO_SEEDS, seeds
+from trainers.sharding import check_fsdp
 from trainers.stage_config import SOUNDS, Data
 from trainers.stage_data import part_scenarios
 
@@ -102,10 +103,12 @@ def run_ppo(config: PPORunConfig, out: Path, clips: ClipFolder | None = None) ->
 
     Raises:
         PolicyError: when `config.policy` is no policy folder, or the new one cannot be written.
-        ConfigError: when `out` cannot be a folder, or the reward or the curriculum fails; nothing is written then.
+        ConfigError: when `out` cannot be a folder, the reward or the curriculum fails, or `ppo.fsdp` is asked for and
+            there is one process; nothing is written then.
         SoundFlowError: when `clips` or a part of the data cannot be used; nothing is written then.
         OSError: when a result cannot be written; it is not left half-written.
     """
+    check_fsdp("ppo.fsdp", config.ppo.fsdp)
     torch.manual_seed(config.seed)
     check_run_folder(out)
     model, tokenizer, _ = read_policy(Path(config.policy))

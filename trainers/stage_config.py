@@ -180,6 +180,8 @@ class SupervisedRunConfig:
         real_share: Share of the draws that take recordings, where clips are given.
         held_out_clips: Part of the recordings that only validation hears.
         bf16: Compute in bfloat16, weights in float32; for GPUs.
+        fsdp: Under `torchrun`, have each process hold a part of every weight, its gradient and its moments, and not
+            all of them (FSDP); docs/scaling.md says what that saves.
         hearing: Naming single sounds (ours).
         format: Stage 1.
         adapter: Stage 2.
@@ -196,6 +198,7 @@ class SupervisedRunConfig:
     real_share: Share = 0.6
     held_out_clips: Part = 0.3
     bf16: bool = False
+    fsdp: bool = False
     hearing: HearingConfig = field(default_factory=HearingConfig)
     format: FormatConfig = field(default_factory=FormatConfig)
     adapter: AdapterConfig = field(default_factory=AdapterConfig)

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from torch.utils.hooks import RemovableHandle
 from torch.utils.tensorboard import SummaryWriter
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations import TensorBoardCallback
@@ -34,13 +33,14 @@ from trainers.checkpoints import (
     save_checkpoint,
 )
 from trainers.config import NEW_TOKENS, StageConfig
-from trainers.learners import Learners
+from trainers.learners import Learners, learning_device
 from trainers.losses import DualLoss, NamingLoss, Tagger
 from trainers.memory import check_memory
 from trainers.packing import BatchStream, padding_share
 from trainers.progress import show_progress
 from trainers.sample_store import StoredSamples
 from trainers.samples import Collator, SampleBatch
+from trainers.sharding import gather, gather_tensors, laid_out_as, shard, visiting
 from trainers.stage_data import StageData
 from trainers.validation import measure, write_listening
 
@@ -74,11 +74,13 @@ def fit_stage(
     *,
     seed: int,
     bf16: bool = False,
+    fsdp: bool = False,
 ) -> Log:
     """Train one stage in place, on the model's device, from its newest checkpoint on where it has one.
 
     On a CPU, with as many threads, the weights are bit by bit those of a run that was never interrupted. Of several
     processes (`trainers.learners`), each learns from its share of every batch, and the main one measures and writes.
+    With `fsdp`, the model stays whole where it is, best in the memory of the host, and a sharded copy learns.
 
     Args:
         name: Key of the stage in the run's configuration.
@@ -89,6 +91,7 @@ def fit_stage(
         place: Where to write.
         seed: Of what is drawn.
         bf16: Compute in bfloat16, weights in float32.
+        fsdp: Have each of several processes hold a part of what is trained (`trainers.sharding`).
 
     Returns:
         What was logged, by step: the loss, and the validation's numbers as `eval_PART_NUMBER`.
@@ -102,18 +105,16 @@ def fit_stage(
         nn.init.zeros_(model.decision_head.weight)
         nn.init.zeros_(model.decision_head.bias)
     rows = free_modules(name, config.trains, model)
-    check_memory(name, config, model)
+    check_memory(name, config, model, Learners() if fsdp else None)
     torch.manual_seed(seed)  # a new head is the same, whatever has been drawn before
     loss = _loss(config, model, data.train)
     checkpoint = newest_checkpoint(place.checkpoints, place.identity)
     if checkpoint is not None:
         load_module(loss, checkpoint, _MODEL)
     if checkpoint is None or checkpoint.step < config.steps:
-        log = _train(config, loss, tokenizer, data, place, checkpoint, rows is not None, seed, bf16)
+        log = _train(config, loss, tokenizer, data, place, checkpoint, rows, seed, bf16, fsdp)
     else:
         log = checkpoint.state["log"]
-    if rows is not None:
-        rows.remove()
     train_only(model, [child for child, _ in model.named_children()]).eval()
     return [entry for entry in log if "train_runtime" not in entry]
 
@@ -125,15 +126,17 @@ def _train(
     data: StageData,
     place: Place,
     checkpoint: Checkpoint | None,
-    some_rows: bool,
+    rows: Tensor | None,
     seed: int,
     bf16: bool,
+    fsdp: bool,
 ) -> Log:
     """Train a loss's model, from a checkpoint on where there is one; return all that was logged."""
     step, model = 0 if checkpoint is None else checkpoint.step, loss.model
     assert isinstance(model, LALM)
-    arguments = _arguments(config, place.logs, seed, bf16, model.device)
+    arguments = _arguments(config, place.logs, seed, bf16, learning_device() if fsdp else model.device)
     learners = Learners()  # after them: they say whether this is a CPU's work though there is a GPU
+    trained = shard(loss, learners) if fsdp else loss
     batches = BatchStream(
         data.train,
         Collator(model.layout),
@@ -145,12 +148,15 @@ def _train(
         padded=config.learns == "replies",  # who names sounds takes chunk by chunk
     )
     trainer = StageTrainer(
-        model=loss,
+        model=trained,
         args=arguments,
         train_dataset=batches,
-        undecayed=(f"model.{_EMBEDDING}.weight",) if some_rows else (),
+        rows=rows,
     )
+    if fsdp:  # computes in bfloat16 where that is asked for, and nothing else: it would be wrapped for DDP, too
+        trainer.accelerator.prepare_model(trained, device_placement=False, evaluation_mode=True)
     with ExitStack() as stack:
+        writer = None
         if learners.is_main:
             if step:
                 print(f"goes on from step {step}", flush=True)
@@ -160,19 +166,20 @@ def _train(
             writer = stack.enter_context(SummaryWriter(str(place.logs), purge_step=step + 1 if step else None))
             writer.add_scalar("train/padding_share", share, step)
             trainer.add_callback(TensorBoardCallback(writer))
-            trainer.add_callback(_Validation(trainer, config, tokenizer, data, writer))
+        trainer.add_callback(_Validation(trainer, loss, config, tokenizer, data, writer))
         trainer.add_callback(_Checkpoints(trainer, config, place, checkpoint))
         show_progress(trainer, "loss")
         trainer.train()
+    gather(trained, loss)
     log: Log = trainer.state.log_history
     return log
 
 
-def free_modules(name: str, trains: Collection[str], model: LALM) -> RemovableHandle | None:
+def free_modules(name: str, trains: Collection[str], model: LALM) -> Tensor | None:
     """Give the named modules of a model gradients, and no others; `new_tokens` are rows of its embedding.
 
     Returns:
-        The hook that keeps the other rows' gradients at zero, to be removed; None where all or none of them learn.
+        float32 [vocabulary, 1], 1 for the rows of the embedding that learn; None where all or none of them do.
 
     Raises:
         ConfigError: when it has no such module, or none of them has parameters.
@@ -192,7 +199,7 @@ def free_modules(name: str, trains: Collection[str], model: LALM) -> RemovableHa
         return None
     mask = torch.zeros(len(embedding), 1, device=embedding.device)
     mask[[*model.layout.not_speakable, model.layout.end]] = 1.0
-    return embedding.register_hook(lambda gradient: gradient * mask.to(gradient))
+    return mask
 
 
 def _loss(config: StageConfig, model: LALM, samples: StoredSamples) -> nn.Module:
@@ -234,12 +241,12 @@ class StageTrainer(Trainer):
 
     It keeps the loss that is logged where a checkpoint can hold it.
 
-    `undecayed` names parameters without weight decay: it would shrink rows that have no gradient.
+    Of the embedding only the `rows` learn that `free_modules` gave; None: those that have gradients.
     """
 
-    def __init__(self, *args: Any, undecayed: Collection[str], **kwargs: Any) -> None:
+    def __init__(self, *args: Any, rows: Tensor | None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.undecayed, self.learners = undecayed, Learners()
+        self.rows, self.learners = rows, Learners()
         self.loss_sum, self.loss_count = 0.0, 0  # since the loss was logged
 
     def get_train_dataloader(self) -> DataLoader[Any]:
@@ -247,8 +254,17 @@ class StageTrainer(Trainer):
         return DataLoader(self.train_dataset, batch_size=None)
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
-        """Return the parameters that weight decay shrinks."""
-        return [name for name in super().get_decay_parameter_names(model) if name not in self.undecayed]
+        """Return the parameters that weight decay shrinks; it would shrink rows that have no gradient."""
+        undecayed = f"model.{_EMBEDDING}.weight" if self.rows is not None else None
+        return [name for name in super().get_decay_parameter_names(model) if name != undecayed]
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Add the gradients of a batch, but for rows of the embedding that do not learn; return its loss."""
+        loss: Tensor = super().training_step(*args, **kwargs)
+        gradient = self.model.model.text_model.embed_tokens.weight.grad
+        if self.rows is not None and gradient is not None:
+            gradient.mul_(laid_out_as(gradient, self.rows))
+        return loss
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, **_: Any
@@ -272,24 +288,35 @@ class StageTrainer(Trainer):
 
 
 class _Validation(TrainerCallback):
-    """Measures every `eval_every` steps and at the end."""
+    """Measures every `eval_every` steps and at the end; the main process does, and the others help to gather."""
 
     def __init__(
         self,
         trainer: StageTrainer,
+        loss: nn.Module,
         config: StageConfig,
         tokenizer: ReplyTokenizer,
         data: StageData,
-        writer: SummaryWriter,
+        writer: SummaryWriter | None,
     ) -> None:
-        self.trainer, self.config, self.tokenizer = trainer, config, tokenizer
+        self.trainer, self.loss, self.config, self.tokenizer = trainer, loss, config, tokenizer
         self.data, self.writer = data, writer
+        assert isinstance(loss.model, LALM)
+        self.model, self.home = loss.model, loss.model.device
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Measure, where it is time."""
-        step, loss = state.global_step, self.trainer.model
+        step = state.global_step
         if step % self.config.eval_every and step != state.max_steps:
             return
+        gather(self.trainer.model, self.loss)
+        if self.writer is not None:
+            with visiting(args.device, self.home, self.loss):
+                self._measure(step, control, self.writer)
+            self.loss.train()
+
+    def _measure(self, step: int, control: TrainerControl, writer: SummaryWriter) -> None:
+        loss = self.loss
         numbers = {
             f"eval_{part}_{number}": value
             for part, samples in self.data.validation.items()
@@ -299,8 +326,7 @@ class _Validation(TrainerCallback):
         self.trainer.log(numbers)
         control.should_log = loss_is_due  # logging says that all was logged
         if self.data.listening is not None and not isinstance(loss, Tagger):  # which has not learnt to speak yet
-            write_listening(self.writer, step, loss.model, self.tokenizer, self.data.listening)
-        loss.train()
+            write_listening(writer, step, self.model, self.tokenizer, self.data.listening)
 
 
 class _Checkpoints(TrainerCallback):
@@ -339,14 +365,11 @@ class _Checkpoints(TrainerCallback):
 
     def _save(self, state: TrainerState) -> None:
         self.saved_step = state.global_step
-        if not self.trainer.learners.is_main:
-            return
+        main = self.trainer.learners.is_main
         optimizer, groups = optimizer_state(self.trainer.optimizer, _OPTIMIZER)
-        tensors: dict[str, Tensor] = {
-            **module_tensors(self.trainer.model, _MODEL),
-            **optimizer,
-            **random_tensors(_RANDOM),
-        }
+        tensors = gather_tensors({**module_tensors(self.trainer.model, _MODEL), **optimizer}, keep=main)
+        if not main:
+            return
         own = {
             "optimizer": groups,
             "scheduler": self.trainer.lr_scheduler.state_dict(),
@@ -354,4 +377,5 @@ class _Checkpoints(TrainerCallback):
             "loss_sum": self.trainer.loss_sum,
             "loss_count": self.trainer.loss_count,
         }
+        tensors |= random_tensors(_RANDOM)
         save_checkpoint(self.place.checkpoints, state.global_step, tensors, own, self.place.identity, self.config.keep)

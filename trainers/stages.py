@@ -26,6 +26,7 @@ from trainers.run import known_texts, split_clips
 from trainers.run_folder import CHECKPOINTS, START, begin_run, check_run_folder, is_complete, plain, words
 from trainers.sample_store import StoredSamples
 from trainers.samples import SampleMaker
+from trainers.sharding import check_fsdp
 from trainers.stage_config import StageName, SupervisedRunConfig
 from trainers.stage_data import Sounds, StageData, compose_stage, open_parts
 from trainers.stage_trainer import Log, Place, fit_stage, free_modules
@@ -43,9 +44,11 @@ def run_stages(config: SupervisedRunConfig, out: Path, clips: ClipFolder | None 
     of every batch, and the main one composes, measures and writes; `out` has to be seen by all of them.
 
     Raises:
-        ConfigError: when `out` cannot be a folder, or a stage cannot be trained as asked for.
+        ConfigError: when `out` cannot be a folder, a stage cannot be trained as asked for, or `fsdp` is and there is
+            one process.
         SoundFlowError: for clips, corpora and policies that cannot be used; stages before that are kept.
     """
+    check_fsdp("fsdp", config.fsdp)
     check_run_folder(out)
     library, held = split_clips(clips, config.held_out_clips) if clips else (None, None)
     sounds = Sounds() if library is None or held is None else Sounds.with_recordings(library, held, config.real_share)
@@ -102,8 +105,11 @@ class _Stages:
             data = compose_stage(name, stage, self.sounds, maker, config.seed, config.workers, samples)
         self.learners.wait()
         data = data or StageData(StoredSamples(samples))
-        model.to(self.learners.device)
-        log = fit_stage(name, stage, model, tokenizer, data, place, seed=config.seed, bf16=config.bf16)
+        if not config.fsdp:
+            model.to(self.learners.device)
+        log = fit_stage(
+            name, stage, model, tokenizer, data, place, seed=config.seed, bf16=config.bf16, fsdp=config.fsdp
+        )
         if main:
             write_text(self.out / name / "log.json", json.dumps(log, indent=2))
             print(_last_numbers(log), flush=True)
@@ -139,10 +145,8 @@ def _check_trains(config: SupervisedRunConfig, model: LALM) -> None:
         ConfigError: naming the first that has not.
     """
     for name in config.stages:
-        hook = free_modules(name, config.stage(name).trains, model)
-        if hook is not None:
-            hook.remove()
-        check_memory(name, config.stage(name), model)
+        free_modules(name, config.stage(name).trains, model)
+        check_memory(name, config.stage(name), model, Learners() if config.fsdp else None)
     model.requires_grad_(True)
 
 

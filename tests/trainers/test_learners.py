@@ -1,6 +1,7 @@
 """Two processes that play and learn from half of the episodes each end with the weights of one."""
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,14 @@ CASES: dict[str, dict[str, Any]] = {
         "minibatches": 6,  # each is of one process
         "lora_rank": 2,
     },
+    "sharded": {"fsdp": True, "iterations": 2, "tokens_per_minibatch": 60, "content_coef": 1.0},
+    "sharded adapters": {
+        "fsdp": True,
+        "algorithm": "grpo",
+        "episodes_per_scenario": 2,
+        "objective": "raw_token",
+        "lora_rank": 2,
+    },
 }
 
 
@@ -63,6 +72,11 @@ def work(process: int, folder: Path) -> None:
     meet(process, folder)
     for case, options in CASES.items():
         torch.save(result(trained(options, folder / case / str(process))), folder / f"{case} {process}")
+    if process == 0:
+        first = Path("kept", "step-00000001")
+        shutil.copytree(folder / "sharded" / "0" / first, folder / "resumed" / first)
+    distributed.barrier()
+    torch.save(result(trained(CASES["sharded"], folder / "resumed")), folder / f"resumed {process}")
     with pytest.raises(ConfigError, match="episodes_per_iteration is 1, expected at least one for each of the 2"):
         trained({"episodes_per_iteration": 1, "minibatches": 1}, folder / "few")
     distributed.destroy_process_group()
@@ -82,7 +96,7 @@ def test_two_processes_end_with_the_weights_of_one(
 ) -> None:
     monkeypatch.setattr(trainers.credit, "CRITIC_STEPS", 5)
     with one_thread():
-        expected = result(trained(CASES[case], tmp_path))
+        expected = result(trained({**CASES[case], "fsdp": False}, tmp_path))
     found, other = (torch.load(folder / f"{case} {process}") for process in range(PROCESSES))
     for part in ("policy", "critic"):
         assert found[part].keys() == expected[part].keys()
@@ -91,6 +105,14 @@ def test_two_processes_end_with_the_weights_of_one(
             torch.testing.assert_close(found[part][name], value, atol=1e-6, rtol=0)
     assert found["logged"] == other["logged"]
     assert found["logged"] == pytest.approx(expected["logged"], abs=1e-4)
+
+
+def test_a_sharded_run_goes_on_from_its_checkpoint_with_the_same_bits(folder: Path) -> None:
+    for process in range(PROCESSES):
+        whole, resumed = (torch.load(folder / f"{run} {process}") for run in ("sharded", "resumed"))
+        assert resumed["logged"] == whole["logged"]
+        for part in ("policy", "critic"):
+            assert all(value.equal(whole[part][name]) for name, value in resumed[part].items())
 
 
 def test_the_main_process_alone_writes(folder: Path) -> None:

@@ -111,6 +111,9 @@ def test_what_scoring_cost_before_a_kill_is_paid_for_once(tmp_path: Path) -> Non
 
 
 def test_it_runs_in_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sharded = load_config(QuickstartConfig, CONFIGS / "smoke.yaml", [*SMALL, "ppo.fsdp=true"])
+    with pytest.raises(ConfigError, match=r"ppo\.fsdp is true, and there is one process"):
+        run_quickstart(sharded, tmp_path / "run")
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ConfigError, match="runs in one process; start it without torchrun"):
         run_quickstart(config(), tmp_path / "run")

@@ -180,6 +180,8 @@ def test_what_cannot_work_is_said_before_anything_is_written(config: PPORunConfi
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="is a file; name a folder"):
         run_ppo(config, tmp_path / "file")
+    with pytest.raises(ConfigError, match=r"ppo\.fsdp is true, and there is one process, .*torchrun"):
+        run_ppo(replace(config, ppo=replace(PPO, fsdp=True)), out)
     assert not out.exists()
 
 

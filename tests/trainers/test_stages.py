@@ -132,6 +132,7 @@ def test_a_killed_run_goes_on_bit_by_bit(tmp_path: Path, capsys: Captured) -> No
     [
         ("stage1", ["format.trains=[decoder]"], "format.trains names 'decoder', which the model has not; did you mean"),
         ("stage1", ["format.trains=[]"], "format.trains is []: nothing of the model would be trained"),
+        ("stage1", ["fsdp=true"], "fsdp is true, and there is one process"),
         ("stage1", ["policy=nowhere"], "nowhere: no such policy folder"),
         ("stage1", ["stages=[format,format]"], "stages names one twice"),
         ("stage1", ["stages=[]"], "stages is []"),

@@ -26,5 +26,5 @@ def run_processes(work: Callable[[int, Path], None], folder: Path) -> None:
     for process in processes:
         process.start()
     for process in processes:
-        process.join(120)
+        process.join(300)
     assert [process.exitcode for process in processes] == [0] * PROCESSES
