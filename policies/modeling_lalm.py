@@ -121,7 +121,8 @@ class LALM(PreTrainedModel):
         inputs = self.text_model.embed_tokens(batch.ids)
         audio = batch.audio_index != NO_AUDIO
         if audio.any():
-            inputs = inputs.masked_scatter(audio.unsqueeze(-1), audio_embeddings[batch.audio_index[audio]])
+            heard = audio_embeddings[batch.audio_index[audio]].to(inputs.dtype)  # autocast has computed them in another
+            inputs = inputs.masked_scatter(audio.unsqueeze(-1), heard)
         output = self.text_model(
             inputs_embeds=inputs,
             attention_mask={"full_attention": batch.mask},

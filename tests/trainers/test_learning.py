@@ -178,6 +178,18 @@ def test_hurried_replies_come_between_ready_and_the_sounds_end(tokenizer) -> Non
     assert moved > 3
 
 
+def test_the_dual_loss_may_be_computed_in_bfloat16_over_float32_weights(tokenizer) -> None:
+    """As `bf16: true` has it."""
+    model = tiny_model(tokenizer).train()
+    batch = Collator(model.layout)([SampleMaker(tokenizer, model.layout, LogMel()).stream(SHORT(0))])
+    loss = DualLoss(model, stream_weight=1.0)
+    with torch.autocast("cpu", torch.bfloat16):
+        roughly = loss(batch)
+    roughly.backward()
+    assert {p.grad.dtype for p in model.text_model.parameters() if p.grad is not None} == {torch.float32}
+    torch.testing.assert_close(roughly, loss(batch), rtol=0.02, atol=0.0)
+
+
 def test_dual_loss_learns_one_batch(tokenizer) -> None:
     model = tiny_model(tokenizer).train()
     maker = SampleMaker(tokenizer, model.layout, LogMel())
