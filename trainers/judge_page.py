@@ -3,23 +3,23 @@
 import html
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from envs.abilities import ABILITIES
 from envs.clock import CHUNK_S
 from envs.curves import units
 from envs.excerpt import excerpt
 from envs.files import write_text
-from envs.metrics import Metric, share_metric
+from envs.metrics import Metric, lower_is_better, share_metric
 from envs.outcomes import FAILURE_KINDS, Failure, Outcome, outcomes, worst_failures
 from envs.sound_classes import SOUND_CLASSES
 from envs.trace import Trace
 from trainers.episode_view import EpisodeView, player_html
 from trainers.judge import Judged, Question
 from trainers.judge_figures import latency_curves, threshold_curves
-from trainers.report import MAX_BYTES, html_page, meanings, metric_cell, metric_head, metrics_table
+from trainers.report import MAX_BYTES, contenders, html_page, meanings, metric_cell, metric_head, metrics_table
 
 SHOWN = 2  # failures of each kind and policy
 _BEFORE_S, _AFTER_S = 4.0, 5.0  # of a moment that is shown
@@ -49,9 +49,9 @@ _CONFUSION_NOTE = (
 )
 _PAIR_NOTE = (
     "The first policy minus the second, on the same streams, with a paired bootstrap over them. Where the interval "
-    "leaves 0 out, the difference is marked. Nothing here corrects for how many differences are looked at."
+    "leaves 0 out, the difference is marked: on green the first is better, in red it is worse. A lower number of one "
+    "that seldom answers is no better, and is not marked. Nothing here corrects for how many differences are looked at."
 )
-_PAIR_TITLES = {"benchmark": "as the benchmark counts", "metrics": "as counted here", "ranking": "of moments"}
 Table = dict[str, dict[str, Metric]]
 
 
@@ -145,7 +145,7 @@ def _bars(
     head = "".join(f"<th>{html.escape(policy)}</th>" for policy in traces)
     rows = "".join(
         f"<tr><th>{html.escape(group)}</th>"
-        + "".join(metric_cell(groups[group].get(policy, {}).get("share"), (0.0, 1.0), False) for policy in traces)
+        + "".join(metric_cell(groups[group].get(policy, {}).get("share"), (0.0, 1.0)) for policy in traces)
         + "</tr>"
         for group in sorted(groups)
     )
@@ -189,13 +189,19 @@ def _pairs(judged: Judged) -> str:
     """Return a table of each kind of number: a row a metric, a column a pair of policies."""
     if not judged.differences:
         return ""
-    kinds = next(iter(judged.differences.values()))
-    tables = [
-        f"<div class=card><table><thead><tr><th>{title}</th>{_pair_heads(judged)}</tr></thead>"
-        f"<tbody>{_pair_rows([own[kind] for own in judged.differences.values()])}</tbody></table></div>"
-        for kind, title in _PAIR_TITLES.items()
-        if kind in kinds
-    ]
+    by_kind = {
+        "benchmark": ("as the benchmark counts", judged.benchmark),
+        "metrics": ("as counted here", judged.metrics),
+        "ranking": ("of moments", judged.ranking),
+    }
+    tables = []
+    for kind, (title, by_policy) in by_kind.items():
+        own = {pair: kinds[kind] for pair, kinds in judged.differences.items() if kind in kinds}
+        if own:
+            tables.append(
+                f"<div class=card><table><thead><tr><th>{title}</th>{_pair_heads(judged)}</tr></thead>"
+                f"<tbody>{_pair_rows(own, by_policy)}</tbody></table></div>"
+            )
     return f"<h2>Differences between policies</h2><p class=note>{_PAIR_NOTE}</p>{''.join(tables)}"
 
 
@@ -203,19 +209,30 @@ def _pair_heads(judged: Judged) -> str:
     return "".join(f"<th>{html.escape(a)}<br>minus {html.escape(b)}</th>" for a, b in judged.differences)
 
 
-def _pair_rows(pairs: Sequence[Mapping[str, Metric]]) -> str:
+def _pair_rows(pairs: Mapping[tuple[str, str], Mapping[str, Metric]], table: Table) -> str:
     rows = []
-    for name in dict.fromkeys(name for pair in pairs for name in pair):
-        known = [pair.get(name) for pair in pairs]
-        ends = [x for m in known if m is not None for x in (m.value, m.low, m.high) if x is not None]
+    for name in dict.fromkeys(name for differences in pairs.values() for name in differences):
+        known = {pair: differences.get(name) for pair, differences in pairs.items()}
+        ends = [x for m in known.values() if m is not None for x in (m.value, m.low, m.high) if x is not None]
         scale = (min(0.0, *ends), max(0.0, *ends)) if ends else (0.0, 0.0)
-        cells = "".join(metric_cell(m, scale, m is not None and _is_sure(m)) for m in known)
+        compete = contenders(name, table)
+        cells = "".join(metric_cell(m, scale, _mark(name, pair, m, compete)) for pair, m in known.items())
         rows.append(f"<tr>{metric_head(name)}{cells}</tr>")
     return "".join(rows)
 
 
-def _is_sure(metric: Metric) -> bool:
-    return metric.low is not None and metric.high is not None and (metric.low > 0 or metric.high < 0)
+def _mark(
+    name: str, pair: tuple[str, str], difference: Metric | None, compete: Collection[str]
+) -> Literal["best", "worse", ""]:
+    """Return how a difference is shown: where it is sure, and the better of the two may count as such."""
+    if difference is None or difference.low is None or difference.high is None:
+        return ""
+    if difference.low <= 0 <= difference.high:
+        return ""
+    first_is_better = (difference.low > 0) != lower_is_better(name)
+    if pair[0 if first_is_better else 1] not in compete:
+        return ""
+    return "best" if first_is_better else "worse"
 
 
 def _failures(judged: Judged, question: Question, room: int) -> list[str]:

@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from envs.files import write_text
 from envs.metrics import MEANINGS, Metric, lower_is_better
@@ -21,8 +22,12 @@ _INTRO = (
 )
 _TABLE_NOTE = (
     "Value, 95 % bootstrap interval over whole streams, and the count it averages over. The best value of a "
-    "row is marked; where low is good, only policies with at least half of the best recall compete: a silent "
-    "agent is not fast."
+    "row is marked; where low is good, only policies with at least half of the best recall compete (the takeover "
+    "rate of the task, or what else says how often a policy answers): a silent agent is not fast."
+)
+_ANSWERING = ("trigger_recall", "respond_accuracy", "trigger_f1")  # the first of them that a table has
+_OF_WHAT_IS_SAID = frozenset(  # where low is good, and who says little is good for nothing
+    "latency_p50_s latency_p95_s latency_mean_s early_rate repetition substitution_rate insertion_rate".split()
 )
 _STYLE = """
 :root{color-scheme:light dark;
@@ -46,7 +51,8 @@ white-space:nowrap;vertical-align:top}
 tr:last-child td,tr:last-child th{border-bottom:0}thead th{color:var(--soft);font-weight:600}
 tbody th,.text td,.text th{text-align:left;font-weight:500}tbody th small{color:var(--soft);font-weight:400}
 .text td:last-child{white-space:normal;width:60%}td small{display:block;color:var(--soft);font-size:.74rem}
-td.best{background:var(--best);font-weight:650}td.best small{font-weight:400}.bad{color:var(--bad)}
+td.best{background:var(--best);font-weight:650}td.best small,td.worse small{font-weight:400}
+td.worse{color:var(--bad);font-weight:650}.bad{color:var(--bad)}
 svg.bar{display:block;width:100%;min-width:80px;height:6px;margin:.2rem 0}
 .bar rect{fill:var(--accent);opacity:.75}.bar line{stroke:var(--whisker);stroke-width:2;opacity:.6}
 .curves{display:grid;grid-template-columns:repeat(auto-fit,minmax(430px,1fr));gap:1rem}
@@ -134,7 +140,7 @@ def _row(name: str, policies: Sequence[str], table: Mapping[str, Mapping[str, Me
     best = _best(name, {p: m.value for p, m in known.items() if m.value is not None}, table)
     ends = [x for m in known.values() for x in (m.value, m.low, m.high) if x is not None]
     scale = (min(0.0, *ends), max(0.0, *ends)) if ends else (0.0, 0.0)
-    cells = "".join(metric_cell(known.get(p), scale, p in best) for p in policies)
+    cells = "".join(metric_cell(known.get(p), scale, "best" if p in best else "") for p in policies)
     return f"<tr>{metric_head(name)}{cells}</tr>"
 
 
@@ -146,18 +152,34 @@ def metric_head(name: str) -> str:
 
 def _best(name: str, values: Mapping[str, float], table: Mapping[str, Mapping[str, Metric]]) -> set[str]:
     """Return the policies whose value is the row's best; none where there is no contest."""
-    if lower_is_better(name):
-        values = {p: -v for p, v in values.items()}
-        recall = {p: m.value or 0.0 for p in table if (m := table[p].get("trigger_recall")) is not None}
-        if recall:  # one that seldom speaks must not look fast
-            enough = max(recall.values()) / 2
-            values = {p: v for p, v in values.items() if recall.get(p, 0.0) >= enough > 0}
+    sign = -1 if lower_is_better(name) else 1
+    compete = contenders(name, table)
+    values = {p: sign * v for p, v in values.items() if p in compete}
     if len(set(values.values())) < 2:
         return set()
     return {p for p, v in values.items() if v == max(values.values())}
 
 
-def metric_cell(metric: Metric | None, scale: tuple[float, float], best: bool) -> str:
+def contenders(name: str, table: Mapping[str, Mapping[str, Metric]]) -> set[str]:
+    """Return the policies whose value of a metric may count as the better one: one that seldom speaks is not fast.
+
+    Where low is good, they answer at least half as often as the one that answers most; where the table does not say how
+    often they answer, and the metric is one of what is said, there is none.
+    """
+    if not lower_is_better(name):
+        return set(table)
+    kind, _, part = name.partition(": ")
+    takeover = f"takeover_rate: {part}"
+    own = () if kind == "takeover_rate" or lower_is_better(takeover) else (takeover,)
+    for rate in (*own, *_ANSWERING):
+        answering = {p: m.value or 0.0 for p in table if (m := table[p].get(rate)) is not None}
+        if answering:
+            enough = max(answering.values()) / 2
+            return {p for p, share in answering.items() if share >= enough > 0}
+    return set() if kind in _OF_WHAT_IS_SAID else set(table)
+
+
+def metric_cell(metric: Metric | None, scale: tuple[float, float], mark: Literal["best", "worse", ""] = "") -> str:
     """Return a table's cell: value, bar on the common scale, interval and count."""
     if metric is None or metric.value is None:
         return "<td>none</td>"
@@ -167,7 +189,7 @@ def metric_cell(metric: Metric | None, scale: tuple[float, float], best: bool) -
         metric.high if metric.high is not None else value,
     )
     return (
-        f"<td{' class=best' if best else ''}>{value:.3f}{_bar(value, low, high, scale)}"
+        f"<td{f' class={mark}' if mark else ''}>{value:.3f}{_bar(value, low, high, scale)}"
         f"<small>{low:.3f} to {high:.3f}</small><small>n = {metric.count}</small></td>"
     )
 

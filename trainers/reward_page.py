@@ -55,8 +55,8 @@ def _ranking(report: RewardReport, f1: Mapping[str, Metric]) -> str:
     ends = [end for s in standings for end in (s.reward.value, s.reward.low, s.reward.high) if end is not None]
     scale = (min(0.0, *ends), max(0.0, *ends))
     rows = "".join(
-        f"<tr><th>{place}. {html.escape(s.policy)}</th>{metric_cell(s.reward, scale, False)}"
-        f"{metric_cell(f1[s.policy], (0.0, 1.0), False)}"
+        f"<tr><th>{place}. {html.escape(s.policy)}</th>{metric_cell(s.reward, scale)}"
+        f"{metric_cell(f1[s.policy], (0.0, 1.0))}"
         + "".join(f"<td>{s.components[name]:.3f}</td>" for name in names)
         + "</tr>"
         for place, s in enumerate(standings, start=1)

@@ -16,7 +16,7 @@ from envs.metrics import Metric
 from envs.scenario import Cue, Event, Scenario
 from envs.trace import Reply, StepRecord, Trace
 from trainers.episode_view import EpisodeView
-from trainers.report import MAX_BYTES, ReportData, write_report
+from trainers.report import MAX_BYTES, ReportData, metrics_table, write_report
 
 VOID = {"meta", "img", "br", "input", "link"}
 
@@ -120,6 +120,33 @@ def test_best_value_is_marked_and_a_silent_agent_does_not_win(tmp_path: Path) ->
     page = written(tmp_path, data())
     for metric in ("trigger f1", "false alarms per hour", "latency p50 s", "mean reward"):
         assert ["class=best" in cell for cell in cells(page, metric)] == [False, False, True], metric
+
+
+def test_one_that_seldom_takes_the_turn_is_not_the_fastest() -> None:
+    """Of a benchmark's own numbers, too: its rate stands in for recall, and where it has none, nobody wins."""
+
+    def row(taken: float, latency: float, in_pauses: float) -> dict[str, Metric]:
+        return {
+            "takeover_rate: smooth turn taking": Metric(taken, 100, taken, taken),
+            "latency_mean_s: smooth turn taking": Metric(latency, 100, latency, latency),
+            "latency_mean_s: elsewhere": Metric(latency, 100, latency, latency),
+            "takeover_rate: pause handling": Metric(in_pauses, 100, in_pauses, in_pauses),
+        }
+
+    page = metrics_table("duplex", {"rare": row(0.1, 0.2, 0.0), "fast": row(0.8, 0.4, 0.5), "slow": row(1.0, 0.9, 0.6)})
+    for metric, best in (
+        ("latency mean s: smooth turn taking", [False, True, False]),
+        ("latency mean s: elsewhere", [False, False, False]),
+        ("takeover rate: smooth turn taking", [False, False, True]),
+        ("takeover rate: pause handling", [True, False, False]),
+    ):
+        assert ["class=best" in cell for cell in cells(page, metric)] == best, metric
+    answers = {
+        name: {"respond_accuracy": Metric(share, 9, share, share), "latency_p50_s": Metric(wait, 9, wait, wait)}
+        for name, share, wait in (("rare", 0.1, 0.2), ("fast", 0.8, 0.4), ("slow", 1.0, 0.9))
+    }
+    page = metrics_table("sounds", answers)
+    assert ["class=best" in cell for cell in cells(page, "latency p50 s")] == [False, True, False]
 
 
 def test_nothing_is_marked_where_all_are_equal(tmp_path: Path) -> None:
