@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
+from safetensors import safe_open
 from safetensors.torch import load, save
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy, MultiInputActorCriticPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
@@ -246,13 +247,9 @@ class Gate:
         Raises:
             PolicyError: when a file is missing or spoilt, the two do not fit, or they are of another version.
         """
+        about = check_gate(folder)
         try:
-            about = json.loads((Path(folder) / "gate.json").read_text(encoding="utf-8"))
             weights = load((Path(folder) / "gate.safetensors").read_bytes())
-            if about["format_version"] != FORMAT_VERSION:
-                raise PolicyError(
-                    f"{folder}/gate.json: format version {about['format_version']}, this release reads {FORMAT_VERSION}"
-                )
             policy, encoder = _of_random_weights(about)
         except PolicyError:
             raise
@@ -263,6 +260,24 @@ class Gate:
         policy.load_state_dict(_part(weights, "policy."), strict=False)  # a shared extractor has more names than one
         encoder.load_state_dict(_part(weights, "encoder."), assign=True)  # and keeps the type it was saved in
         return cls(policy, encoder)
+
+
+def check_gate(folder: str | Path) -> dict[str, Any]:
+    """Return what `gate.json` says of a gate whose files are there and of this version; no weights are read.
+
+    Raises:
+        PolicyError: as `Gate.load`, but for weights that do not fit.
+    """
+    try:
+        about: dict[str, Any] = json.loads((Path(folder) / "gate.json").read_text(encoding="utf-8"))
+        version = about["format_version"]
+        with safe_open(Path(folder) / "gate.safetensors", "pt"):
+            pass  # its header is whole, and announces as many bytes as are there
+    except Exception as error:  # what is no gate fails in ways of its own
+        raise PolicyError(first_line(f"{folder}: the gate cannot be read: {error!r}")) from error
+    if version != FORMAT_VERSION:
+        raise PolicyError(f"{folder}/gate.json: format version {version}, this release reads {FORMAT_VERSION}")
+    return about
 
 
 def _of_random_weights(about: dict[str, Any]) -> tuple[MultiInputActorCriticPolicy, ChunkEncoder]:

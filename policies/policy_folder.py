@@ -70,6 +70,21 @@ def read_policy(folder: Path) -> tuple[LALM, ReplyTokenizer, str | None]:
         PolicyError: when it is no policy folder, is incomplete or spoilt, is of another version, or its tensors do
             not fit its configuration: all of them are named.
     """
+    config = check_policy(folder)
+    try:
+        model = LALM.from_pretrained(folder, config=config, use_safetensors=True)
+        card = (folder / CARD).read_text(encoding="utf-8") if (folder / CARD).is_file() else None
+    except Exception as error:  # of no common kind
+        raise PolicyError(first_line(f"{folder}: the policy cannot be read: {error}")) from error
+    return model, _read_tokenizer(folder, model), card
+
+
+def check_policy(folder: Path) -> LALMConfig:
+    """Return the configuration of a policy folder whose files are there and fit each other; no weights are read.
+
+    Raises:
+        PolicyError: as `read_policy`, but for what only reading weights and tokenizer shows.
+    """
     if not folder.is_dir():
         raise PolicyError(f"{folder}: no such policy folder; train one with `soundflow quickstart`")
     missing = [name for name in _FILES if not (folder / name).is_file()]
@@ -77,12 +92,7 @@ def read_policy(folder: Path) -> tuple[LALM, ReplyTokenizer, str | None]:
         raise PolicyError(f"{folder}: not a policy folder, it has no {', '.join(missing)}")
     config = _read_config(folder)
     _check_weights(folder / _WEIGHTS, config)
-    try:
-        model = LALM.from_pretrained(folder, config=config, use_safetensors=True)
-        card = (folder / CARD).read_text(encoding="utf-8") if (folder / CARD).is_file() else None
-    except Exception as error:  # of no common kind
-        raise PolicyError(first_line(f"{folder}: the policy cannot be read: {error}")) from error
-    return model, _read_tokenizer(folder, model), card
+    return config
 
 
 def find_policy(source: str | Path, revision: str | None = None) -> Path:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from envs.clip_library import ClipLibrary
 from envs.errors import PolicyError, did_you_mean
@@ -20,6 +21,7 @@ from envs.trace_files import check_trace_folder, write_traces
 from envs.vector_env import StreamingAudioVectorEnv
 from policies.base import Policy, Retiring
 from policies.baselines import BASELINES, make_baseline
+from policies.silero import load_detector
 from trainers.built_in_suites import clip_suite
 from trainers.classifier import train_classifier
 from trainers.clips import ClipFolder
@@ -28,7 +30,7 @@ JUDGED_BASELINES = tuple(name for name in BASELINES if name != "oracle")  # whic
 _BASELINE = "baseline:"  # may stand before a baseline's name
 GATE_FILE = "gate.json"  # by which a gate's folder is known
 _BASELINE_TOKENS = 16  # bytes a chunk: the environment's default
-Progress = Callable[[int], object]  # told how many episodes have been finished
+Progress = Callable[[int], object]  # told how many more episodes have been finished
 
 
 def play(
@@ -74,8 +76,9 @@ def play(
             ended = (terminated | truncated) & ~done
             _retire(policy, ended)
             done |= ended
+            if ended.any():
+                progress(int(ended.sum()))
         traces += env.traces[: len(wave)]
-        progress(len(wave))
     return traces
 
 
@@ -165,11 +168,29 @@ def plain_name(policy: str) -> str:
 
 
 def check_player(policy: str) -> None:
-    """Raise PolicyError unless a policy is a baseline that can be judged, or is there."""
+    """Ask whether a policy can be loaded, as far as that shows without its weights.
+
+    Raises:
+        PolicyError: when it is neither a baseline that can be judged, with what it needs installed, nor a folder whose
+            files are there and fit each other.
+    """
     policy = plain_name(policy)
-    if policy not in JUDGED_BASELINES and not Path(policy).exists():
+    if policy == "vad":
+        load_detector()
+    if policy in JUDGED_BASELINES:
+        return
+    folder = Path(policy)
+    if not folder.exists():
         hint = did_you_mean(policy, JUDGED_BASELINES)
         raise PolicyError(f"{policy}: no such policy folder, and no baseline that can be judged{hint}")
+    if (folder / GATE_FILE).exists():
+        from policies.gate import check_gate  # noqa: PLC0415 - torch is heavy, and baselines need none
+
+        check_gate(folder)
+    else:
+        from policies.policy_folder import check_policy  # noqa: PLC0415 - likewise
+
+        check_policy(folder)
 
 
 def evaluate_on_clips(
@@ -203,7 +224,8 @@ def evaluate_on_clips(
     check_player(policy)
     suite = clip_suite(clips, seed, held_out)
     player = load_player(policy, num_slots, seed, suite.learned)
-    played = player.play(suite.scenario, suite.seeds, num_slots, thinking_s)
+    with tqdm(total=len(suite.seeds), unit="stream", desc=suite.name) as bar:
+        played = player.play(suite.scenario, suite.seeds, num_slots, thinking_s, bar.update)
     if traces is not None:
         write_traces(traces, played)
     return evaluate_traces(played, seed=seed)
