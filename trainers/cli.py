@@ -137,7 +137,7 @@ def _evaluate_suite(options: argparse.Namespace, thinking_s: "ThinkingTime") -> 
 
     scorer = None if options.scorer is None else read_scorer(options.scorer)
     suite = open_suite(options.suite, options.data, options.tier, scorer)
-    if not suite.coverage.complete and not options.json:
+    if (suite.coverage.short or not suite.coverage.complete) and not options.json:
         print(suite.coverage, flush=True)
     if options.predictions is not None:
         check_out(options.predictions.parent)

@@ -8,18 +8,21 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from tqdm import tqdm
 
 from envs.errors import ConfigError, PolicyError, ScenarioError
 from envs.files import write_text
 from envs.metrics import Metric, metrics_json
 from envs.rewards.scorers import scorer_from_config
 from envs.rewards.scoring import Scorer
-from envs.suites import OfflineSuite, Suite
+from envs.suites import OfflineSuite, Suite, hear
 from envs.suites.proactive_predictions import read_predictions
 from envs.suites.proactive_scores import CHRF_MATCH, Mode, SemanticMatch, score_predictions
-from envs.suites.proactive_sound_bench import ProactiveSoundBench
+from envs.suites.proactive_sound_bench import RELEASED, ProactiveSoundBench
 from envs.suites.voicebench import JUDGE_PROMPT
 from envs.thinking import ThinkingTime
 from envs.trace import Trace
@@ -98,7 +101,9 @@ def run_suite(
         raise ScenarioError(f"{suite.name}: {suite.coverage}; put its recordings where the release has them")
     answers = ask_offline(policy, suite) if offline else []
     slots = min(num_slots, len(seeds))
-    traces = load_player(policy, slots, seed).play(suite.scenario, seeds, slots, thinking_s)
+    player = load_player(policy, slots, seed)
+    with tqdm(total=len(seeds), unit="stream", desc=suite.name) as bar:
+        traces = player.play(partial(hear, suite, suite.scenario), seeds, slots, thinking_s, bar.update)
     metrics = suite.score(traces)
     if isinstance(suite, OfflineSuite) and answers:
         asked = suite.score_answers(seeds, answers)
@@ -123,7 +128,7 @@ def ask_offline(policy: str, suite: Suite) -> list[str]:
 
     loaded, answers = LALMPolicy.from_pretrained(Path(policy)), list[str]()
     for first in range(0, len(suite.seeds), _QUESTIONS):
-        asked = [suite.question(seed) for seed in suite.seeds[first : first + _QUESTIONS]]
+        asked = [hear(suite, suite.question, seed) for seed in suite.seeds[first : first + _QUESTIONS]]
         answers += loaded.answer([one.audio for one in asked], [one.instruction for one in asked])
     return answers
 
@@ -177,7 +182,8 @@ def score_file(
     read = read_predictions(predictions, {item.id for item in items})
     _name_faults(read.malformed, read.published_stops if mode == "official" else "")
     sizes = suite.stream_sizes if tier == "multiple" else None
-    return {"suite": suite.name, "tier": tier, **score_predictions(items, read, mode, semantic).to_json(sizes)}
+    scores = score_predictions(items, read, mode, semantic).to_json(sizes)
+    return {"suite": suite.name, "tier": tier, "released": RELEASED, **scores}
 
 
 def _name_faults(malformed: Sequence[object], published_stops: str) -> None:
@@ -212,6 +218,8 @@ def scores_text(numbers: dict[str, Any]) -> str:
             f"latency p50 {timing['latency_p50_s']:.2f} s, p95 {timing['latency_p95_s']:.2f} s over {timing['count']}"
         )
     lines.append(", ".join(f"{name} {count}" for name, count in counts.items()))
+    if counts["items"] < numbers["released"]:
+        lines.append(f"{counts['items']} of {numbers['released']} released recordings are named")
     return "\n".join(lines)
 
 

@@ -4,15 +4,20 @@ A suite knows its items, renders them and scores what was played. It knows no po
 is named and counted: it is never played as silence.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
+from envs.audio import header_fault
+from envs.errors import AudioError
 from envs.metrics import Metric
+from envs.records import Entry, Record
 from envs.scenario import Audio, Scenario
 from envs.trace import Trace
 
 _MOST_NAMED = 10
+_Heard = TypeVar("_Heard")
 
 
 @dataclass(frozen=True)
@@ -20,7 +25,9 @@ class Coverage:
     """How much of a release is there. An item that is missing is left out of every number."""
 
     named: int  # items that the release names
-    missing: tuple[str, ...] = ()  # each with the file that it lacks
+    missing: tuple[str, ...] = ()  # each with the file that it lacks, or that cannot be read
+    recordings: int = 0  # of the release that are named; 0: how many it has is not known here
+    released: int = 0  # that it has
 
     @property
     def present(self) -> int:
@@ -29,20 +36,50 @@ class Coverage:
 
     @property
     def complete(self) -> bool:
-        """Whether nothing is missing."""
+        """Whether nothing of what is named is missing."""
         return not self.missing
+
+    @property
+    def short(self) -> bool:
+        """Whether fewer recordings are named than the release has: it was shortened, or is a set of one's own."""
+        return self.recordings < self.released
 
     def __str__(self) -> str:
         """Say it in one line; of many missing items the first ten are named."""
         said = f"coverage: {self.present} of {self.named} items are there"
-        if self.complete:
-            return said
-        more = len(self.missing) - _MOST_NAMED
-        return f"{said}; missing: {', '.join(self.missing[:_MOST_NAMED])}{f' and {more} more' if more > 0 else ''}"
+        if self.missing:
+            more = len(self.missing) - _MOST_NAMED
+            named = ", ".join(self.missing[:_MOST_NAMED])
+            said = f"{said}; missing: {named}{f' and {more} more' if more > 0 else ''}"
+        return f"{said}; {self.recordings} of {self.released} released recordings are named" if self.short else said
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON types."""
-        return {"named": self.named, "present": self.present, "missing": list(self.missing)}
+        whole = {"recordings": self.recordings, "released": self.released} if self.short else {}
+        return {"named": self.named, "present": self.present, "missing": list(self.missing), **whole}
+
+
+def checked(folder: Path, rows: Sequence[Entry]) -> list[Entry]:
+    """Return the rows of a corpus, those whose recording cannot be read by its header as broken; none is decoded."""
+    return [
+        row.broken(fault) if isinstance(row, Record) and (fault := header_fault(folder / row.columns["path"])) else row
+        for row in rows
+    ]
+
+
+def hear(suite: "Suite", read: Callable[[int], _Heard], seed: int) -> _Heard:
+    """Return what `read` gives of an item of a suite, such as its stream.
+
+    Raises:
+        AudioError: when a recording cannot be decoded, which its header did not show; it says what to do.
+    """
+    try:
+        return read(seed)
+    except AudioError as error:
+        raise AudioError(
+            f"{suite.name}, stream {seed}: {error}; its header did not tell: repair it, or move it away and begin"
+            " again, with --out in a new folder: it is left out then"
+        ) from error
 
 
 class Suite(Protocol):

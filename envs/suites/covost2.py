@@ -12,6 +12,7 @@ from envs.errors import ManifestError
 from envs.metrics import Metric
 from envs.records import BrokenRecord, Record
 from envs.speech.corpora import read_speech
+from envs.suites import checked
 from envs.suites.text_suite import TextItem, TextSuite
 from envs.text_metrics import bleu_signature, corpus_bleu
 
@@ -32,7 +33,7 @@ def read_covost2(folder: Path, tier: str) -> TextSuite:
         ManifestError: when the folder does not hold it.
     """
     name = f"covost_v2.{tier}.test.tsv"
-    rows = [row for row in read_speech(folder, NAME, "test") if row.file.name == name]
+    rows = checked(folder, [row for row in read_speech(folder, NAME, "test") if row.file.name == name])
     if not rows:
         raise ManifestError(f"{folder}: no {name} in it or in a folder of it, which the corpus is published with")
     tokenizer = _TOKENIZERS[tier]

@@ -23,7 +23,7 @@ from envs.noise import add_noise, make_loop
 from envs.planning import plan_scene
 from envs.records import BrokenRecord, Record
 from envs.scenario import Audio, Event, Scenario
-from envs.suites import Coverage
+from envs.suites import Coverage, checked
 from envs.trace import Trace
 
 SNR_DB = (0.0, 5.0, 10.0, 20.0)
@@ -79,7 +79,7 @@ class FalseAlarms:
         """
         if tier not in LAYOUTS:
             raise ScenarioError(f"--tier: {tier} takes no --data; say how {folder} is laid out: {', '.join(LAYOUTS)}")
-        rows = read_layout(folder, tier)
+        rows = checked(folder, read_layout(folder, tier))
         kinds: dict[str, list[Record]] = {}
         for row in rows:
             if isinstance(row, Record):

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from envs.audio import read_audio
+from envs.audio import header_fault, read_audio
 from envs.clock import CHUNK_S, CHUNK_SAMPLES
 from envs.errors import ManifestError, ScenarioError
 from envs.metrics import Metric, percentile_metric, share_metric
@@ -86,6 +86,8 @@ class FullDuplexBench:
                 lost = [name for name in ("input.wav", annotation) if name and not (path / name).is_file()]
                 if lost:
                     gone.append(f"{place}/{lost[0]}")
+                elif fault := header_fault(path / "input.wav"):
+                    gone.append(fault)
                 else:
                     items.append(_item(home, place, task, annotation))
         return cls(home, tuple(items), tuple(gone))

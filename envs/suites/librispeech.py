@@ -10,11 +10,13 @@ from pathlib import Path, PurePosixPath
 from envs.metrics import Metric
 from envs.records import BrokenRecord, Record
 from envs.speech.corpora import read_speech
+from envs.suites import checked
 from envs.suites.text_suite import TextItem, TextSuite
 from envs.text_metrics import WORDS_AS, word_error_rates
 
 NAME = "librispeech"
-TIERS = ("test-clean", "test-other")
+_RELEASED = {"test-clean": 2620, "test-other": 2939}  # utterances
+TIERS = tuple(_RELEASED)
 INSTRUCTION = "Transcribe the speech."
 
 
@@ -29,7 +31,7 @@ def read_librispeech(folder: Path, tier: str) -> TextSuite:
         ManifestError: when the folder does not hold it.
     """
     home = folder / "LibriSpeech" if (folder / "LibriSpeech").is_dir() else folder
-    rows = read_speech(home, NAME, tier)
+    rows = checked(home, read_speech(home, NAME, tier))
     own = [row for row in rows if isinstance(row, Record)]
     # a broken row has no columns; its table lies in the folders of its split
     gone = [row for row in rows if isinstance(row, BrokenRecord) and row.file.relative_to(home).parts[0] == tier]
@@ -45,6 +47,7 @@ def read_librispeech(folder: Path, tier: str) -> TextSuite:
             "streamed": "every reply of a stream, joined with a space",
         },
         said_as="text",
+        released=_RELEASED[tier],
     )
 
 

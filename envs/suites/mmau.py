@@ -9,6 +9,7 @@ In a stream the question and its choices are spoken after the recording, by espe
 from pathlib import Path
 from typing import Any
 
+from envs.audio import header_fault
 from envs.errors import ManifestError
 from envs.layouts import published
 from envs.records import BrokenRecord, missing, read_json_records
@@ -40,6 +41,8 @@ def read_mmau(folder: Path, tier: str) -> TextSuite:
         item = _item(value, place)
         if missing(folder, item.path, place):
             gone.append(f"{item.id} ({item.path})")
+        elif fault := header_fault(folder / item.path):
+            gone.append(f"{item.id} ({fault})")
         else:
             items.append(item)
     return TextSuite(

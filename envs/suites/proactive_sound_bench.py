@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from envs.audio import read_audio
+from envs.audio import header_fault, read_audio
 from envs.clock import CHUNK_S, CHUNK_SAMPLES, SAMPLE_RATE, chunks_to_cover, due_chunk
 from envs.errors import ScenarioError, did_you_mean
 from envs.metrics import Metric, percentile_metric, share_metric
@@ -32,6 +32,7 @@ from envs.trace import Reply, Trace
 
 TIERS = ("single", "multiple")
 GAP_CHUNKS = chunks_to_cover(GRACE_S + CHUNK_S)
+RELEASED = 644  # recordings, in either tier
 TALK_CHUNKS = chunks_to_cover(4.0)
 Stream = tuple[BenchItem, ...]
 
@@ -65,13 +66,15 @@ class ProactiveSoundBench:
 
     @cached_property
     def _lacking(self) -> dict[int, str]:
-        """The streams of which a recording is not there, each with the first such path."""
-        place = str(self.folder / BENCHMARK)
-        absent = {
-            seed: next((item.path for item in stream if missing(self.folder, item.path, place)), "")
-            for seed, stream in enumerate(self.streams)
-        }
-        return {seed: path for seed, path in absent.items() if path}
+        """The streams of which a recording is not there or cannot be read, each with what is said of the first."""
+        found = {seed: next(filter(None, map(self._fault, stream)), "") for seed, stream in enumerate(self.streams)}
+        return {seed: fault for seed, fault in found.items() if fault}
+
+    def _fault(self, item: BenchItem) -> str:
+        """Return the path of a recording that is not there, or why it cannot be read; blank: it may be."""
+        if missing(self.folder, item.path, str(self.folder / BENCHMARK)):
+            return item.path
+        return header_fault(self.folder / item.path)
 
     @property
     def seeds(self) -> Sequence[int]:
@@ -81,7 +84,8 @@ class ProactiveSoundBench:
     @property
     def coverage(self) -> Coverage:
         """How many streams are there; one that lacks a recording would be another stream, and is left out."""
-        return Coverage(len(self.streams), tuple(f"stream {s} ({path})" for s, path in self._lacking.items()))
+        gone = tuple(f"stream {seed} ({reason})" for seed, reason in self._lacking.items())
+        return Coverage(len(self.streams), gone, sum(map(len, self.streams)), RELEASED)
 
     @property
     def stream_sizes(self) -> dict[str, int]:

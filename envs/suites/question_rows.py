@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from envs.audio import decode_audio, read_audio
+from envs.audio import decode_audio, header_fault, read_audio
 from envs.errors import AudioError, ManifestError
 from envs.records import BrokenRecord, missing, read_json_lines
 from envs.scenario import Audio
@@ -76,7 +76,7 @@ def _json_rows(folder: Path, file: Path) -> Iterator[QuestionRow]:
             raise ManifestError(f"{place}: expected an object with the path of a recording as {AUDIO!r}")
         path = value[AUDIO]
         values = {name: own for name, own in value.items() if name != AUDIO}
-        yield QuestionRow(file.stem, path, values, missing(folder, path, place))
+        yield QuestionRow(file.stem, path, values, missing(folder, path, place) or header_fault(folder / path))
 
 
 def _parquet_rows(folder: Path, file: Path) -> Iterator[QuestionRow]:

@@ -58,6 +58,7 @@ class TextSuite:
         said_as: The key of an answer in a line of predictions.
         joined_by: What stands between the replies of a stream; nothing in Chinese.
         recording: Reads one by its path; None: it is a file of the folder.
+        released: How many items its release has; 0: that is not known.
     """
 
     name: str
@@ -70,6 +71,7 @@ class TextSuite:
     said_as: str = "prediction"
     joined_by: str = " "
     recording: Callable[[str], Audio] | None = None
+    released: int = 0
 
     @property
     def seeds(self) -> Sequence[int]:
@@ -79,7 +81,8 @@ class TextSuite:
     @property
     def coverage(self) -> Coverage:
         """How many items are there."""
-        return Coverage(len(self.items) + len(self.missing), self.missing)
+        named = len(self.items) + len(self.missing)
+        return Coverage(named, self.missing, named, self.released)
 
     def scenario(self, seed: int) -> Scenario:
         """Return an item as a stream; its one cue is ready when all has been heard.

@@ -89,6 +89,9 @@ def test_what_is_missing_is_counted_and_what_is_wrong_refused(release: Path, tmp
         "candor_turn_taking/2/turn_taking.json",
         "icc_backchannel/1/input.wav",
     )
+    sound = release / "v1.0" / "icc_backchannel" / "2" / "input.wav"
+    sound.write_bytes(b"RIFF")
+    assert f"{sound}: not audio" in FullDuplexBench.read(release).coverage.missing[-1]
     for text in ("[]", "{", '[{"timestamp": 3}]', '[{"timestamp": [1, "x"]}]'):
         annotation.write_text(text, encoding="utf-8")
         with pytest.raises(ManifestError, match=r"turn_taking\.json: expected \[\{\"timestamp\""):

@@ -159,18 +159,30 @@ def test_what_is_missing_is_named_and_left_out_of_every_number(
 def test_of_many_missing_recordings_ten_are_named(tmp_path: Path) -> None:
     suite = ProactiveSoundBench.read(write_manifests(tmp_path))
     assert not suite.seeds
-    assert str(replace(suite.coverage, missing=tuple("abcdefghijkl"))).endswith("i, j and 2 more")
+    assert "i, j and 2 more;" in str(replace(suite.coverage, missing=tuple("abcdefghijkl")))
     with pytest.raises(ScenarioError, match="its recordings are not there"):
         suite.score([])
 
 
-def test_a_recording_that_cannot_be_decoded_is_an_error_and_no_silence(tmp_path: Path) -> None:
+def test_a_recording_that_cannot_be_read_is_counted_against_coverage_and_is_no_silence(tmp_path: Path) -> None:
     write_bench(tmp_path)
     (tmp_path / path_of("r1")).write_text("this is no sound")
+    (tmp_path / path_of("i2")).write_bytes((tmp_path / path_of("i2")).read_bytes()[:-1000])  # cut short
     suite = ProactiveSoundBench.read(tmp_path)
-    assert suite.coverage.complete  # audio is read when it is played
+    assert (suite.coverage.named, suite.coverage.present, list(suite.seeds)) == (6, 4, [1, 2, 3, 5])
+    first, second = suite.coverage.missing
+    assert first.startswith("stream 0 (")
+    assert "r1.wav: not audio that can be decoded" in first
+    assert "i2.wav: truncated" in second
     with pytest.raises(AudioError, match=r"r1\.wav"):
         suite.scenario(0)
+
+
+def test_a_set_of_fewer_recordings_than_were_released_says_so(bench: Path) -> None:
+    for tier in ("single", "multiple"):
+        coverage = ProactiveSoundBench.read(bench, tier).coverage
+        assert coverage.complete
+        assert str(coverage).endswith("items are there; 6 of 644 released recordings are named")
 
 
 def test_a_path_that_leads_out_of_the_folder_is_refused(tmp_path: Path) -> None:
@@ -205,3 +217,4 @@ def test_the_release_has_as_many_streams_of_three_as_of_five() -> None:
     assert abs(sizes[3] - sizes[5]) < 20
     assert suite.coverage.named == len(suite.streams)
     assert suite.coverage.present == 0
+    assert not suite.coverage.short

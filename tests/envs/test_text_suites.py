@@ -98,6 +98,30 @@ def test_missing_audio_is_counted_against_coverage_and_never_scored(
     assert first.value in (0.0, pytest.approx(100.0))
 
 
+@pytest.mark.parametrize(
+    ("name", "write", "spoilt"),
+    [
+        ("librispeech", write_librispeech, "LibriSpeech/test-clean/61/70968/61-70968-0001.flac"),
+        ("covost2", write_covost2, "en/clips/common_voice_en_2.mp3"),
+        ("mmau", write_mmau, "test-mini-audios/b.wav"),
+    ],
+)
+def test_audio_that_cannot_be_read_is_counted_as_what_is_missing(
+    name: str, write: Callable[[Path], Path], spoilt: str, tmp_path: Path
+) -> None:
+    (write(tmp_path) / spoilt).write_bytes(b"no sound" * 100)
+    coverage = suite_of(name, tmp_path).coverage
+    assert len(coverage.missing) == 1
+    assert f"{Path(spoilt).name}: not audio that can be decoded" in coverage.missing[0]
+
+
+def test_a_chapter_that_is_gone_with_its_transcript_is_told_by_the_releases_count(tmp_path: Path) -> None:
+    for tier, released in (("test-clean", 2620), ("test-other", 2939)):
+        coverage = suite_of("librispeech", write_librispeech(tmp_path), tier).coverage
+        assert coverage.complete
+        assert str(coverage).endswith(f"; 2 of {released} released recordings are named")
+
+
 def test_covost2_is_scored_by_the_bleu_of_its_signature(tmp_path: Path) -> None:
     """Four characters and a stop of which all but one are right, then nothing: counts of both lie in one corpus."""
     suite = suite_of("covost2", write_covost2(tmp_path))

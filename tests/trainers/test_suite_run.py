@@ -17,6 +17,7 @@ from tests.envs.tiny_speech_suites import write_librispeech
 from tests.policies.conftest import write_tiny_policy
 from tests.policies.test_reranker import write_reranker
 from trainers.cli import main
+from trainers.evaluation import load_player
 from trainers.suite_run import run_suite
 
 BENCH = "proactive-sound-bench"
@@ -92,7 +93,7 @@ def test_evaluate_plays_a_suite_and_its_predictions_score_the_same(
     assert main([*arguments, "--tier", "multiple", "--predictions", str(out), "--json"]) == 0
     played = json.loads(capsys.readouterr().out)
     assert next(iter(played)) == "coverage"
-    assert played["coverage"] == {"named": 3, "present": 3, "missing": []}
+    assert played["coverage"] == {"named": 3, "present": 3, "missing": [], "recordings": 6, "released": 644}
     for mode in ("official", "strict"):
         scored = score(capsys, out, "--data", bench, "--mode", mode, "--tier", "multiple")
         assert scored["accuracy"] == played[f"{mode}_accuracy"]["value"]
@@ -111,6 +112,30 @@ def test_the_first_line_says_what_is_missing(tmp_path: Path, capsys: Captured) -
     assert path_of("i1") in first
     assert next(line.split() for line in table if line.startswith("strict_accuracy"))[1] == "0.600"  # r1 to r3 of 5
     assert {json.loads(line)["id"] for line in out.read_text().splitlines()} == {*IDS} - {"i1"}
+
+
+def test_progress_is_told_stream_by_stream(bench: Path, capsys: Captured) -> None:
+    suite, told = ProactiveSoundBench.read(bench), list[int]()
+    load_player("silent", 6).play(suite.scenario, suite.seeds, 6, progress=told.append)  # of five lengths, at once
+    assert (sum(told), len(told)) == (6, 5)
+    assert main(["evaluate", "--policy", "silent", "--suite", BENCH, "--data", str(bench)]) == 0
+    assert "6/6" in capsys.readouterr().err
+
+
+def test_what_fails_only_when_it_is_decoded_ends_in_a_line_that_says_how_to_leave_it_out(
+    tmp_path: Path, capsys: Captured
+) -> None:
+    cut = write_librispeech(tmp_path) / "LibriSpeech/test-clean/61/70968/61-70968-0001.flac"
+    cut.write_bytes(cut.read_bytes()[:-4000])
+    arguments = ["evaluate", "--policy", "silent", "--suite", "librispeech", "--data", str(tmp_path)]
+    for more in ([], ["--out", str(tmp_path / "out")]):
+        assert main([*arguments, *more]) == 2
+        *_, last = capsys.readouterr().err.splitlines()
+        assert last.startswith(f"soundflow: error: librispeech, stream 1: {cut}: ")
+        assert "move it away and begin again" in last
+    cut.unlink()
+    assert main([*arguments, "--out", str(tmp_path / "again")]) == 0
+    assert capsys.readouterr().out.startswith("coverage: 1 of 2 items are there; missing:")
 
 
 def test_a_suite_without_recordings_is_refused(tmp_path: Path, capsys: Captured) -> None:
@@ -137,6 +162,7 @@ def test_score_says_what_the_replies_were_judged_by(
     shown = capsys.readouterr().out.splitlines()
     assert shown[0] == f"{BENCH}, single tier, strict, replies by chrf above 0.25"
     assert shown[1].split() == ["accuracy", "0.6667", "4", "of", "6"]
+    assert shown[-1] == "6 of 644 released recordings are named"
 
 
 def test_score_says_first_that_recordings_have_no_line(
