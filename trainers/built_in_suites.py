@@ -31,6 +31,7 @@ class StreamSuite:
         seeds: Theirs.
         domains: Of the labels of recordings; those of built-in sounds need none.
         learned: Recordings that the classifier learns from, beside built-in sounds.
+        recordings: What the streams are made of, where it is no built-in sounds.
     """
 
     name: str
@@ -39,6 +40,7 @@ class StreamSuite:
     seeds: Sequence[int]
     domains: dict[str, str] = field(default_factory=dict)
     learned: ClipLibrary | None = None
+    recordings: ClipLibrary | None = None
 
     @property
     def notes(self) -> dict[str, str]:
@@ -92,4 +94,4 @@ def clip_suite(clips: ClipFolder, seed: int = 0, held_out: float | None = None) 
     share = "" if held_out is None else f", held out {held_out}"
     tier = f"{clips.path.name}: {len(judged)} recordings{share}, seed {seed}, {len(scenarios)} streams"
     domains = {recording.clip.label: recording.clip.domain for recording in judged.recordings}
-    return StreamSuite("clips", tier, scenarios, range(len(scenarios)), domains, learned)
+    return StreamSuite("clips", tier, scenarios, range(len(scenarios)), domains, learned, judged)

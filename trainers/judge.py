@@ -15,6 +15,7 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -26,11 +27,12 @@ from envs.curves import ranking_metrics, units
 from envs.errors import ConfigError, ScenarioError
 from envs.files import remove_leftovers, write_text
 from envs.metrics import Metric, compare, evaluate_traces, metrics_json
-from envs.suites import Coverage, Suite
+from envs.suites import Coverage, Suite, hear
 from envs.thinking import ThinkingTime, check_thinking
 from envs.trace import Trace
 from envs.trace_files import read_traces, write_block
 from policies.base import Numbered
+from trainers.conditions import stream_words, thinking_words
 from trainers.evaluation import JUDGED_BASELINES, check_player, load_player, plain_name
 from trainers.run_folder import check_out
 
@@ -48,6 +50,7 @@ class Judged:
         tier: Of the suite; blank: it has none.
         coverage: What of the suite was there.
         notes: How the suite's numbers are made.
+        conditions: What they depend on beside that: those of others are not ranked together (`trainers.conditions`).
         seed: Of the streams and of what baselines draw.
         traces: By policy, in the order of the suite's seeds.
         metrics: By policy: the metrics of `envs.metrics`, the same for every suite.
@@ -60,6 +63,7 @@ class Judged:
     tier: str
     coverage: Coverage
     notes: Mapping[str, str]
+    conditions: Mapping[str, str]
     seed: int
     traces: dict[str, list[Trace]]
     metrics: dict[str, dict[str, Metric]]
@@ -83,6 +87,7 @@ class Judged:
             "seed": self.seed,
             "coverage": self.coverage.to_json(),
             "notes": dict(self.notes),
+            "conditions": dict(self.conditions),
             "policies": policies,
             "differences": differences,
         }
@@ -101,6 +106,7 @@ class Question:
         learned: Recordings that the classifier learns from, beside built-in sounds.
         domains: The categories of sounds by label, where they are no built-in ones.
         told: What else the command was told, such as where the recordings lie; a change of it is refused.
+        conditions: What the numbers depend on beside suite, tier, streams and thinking time.
     """
 
     suite: Suite
@@ -110,6 +116,7 @@ class Question:
     learned: ClipLibrary | None = None
     domains: Mapping[str, str] = field(default_factory=dict)
     told: Mapping[str, Any] = field(default_factory=dict)
+    conditions: Mapping[str, str] = field(default_factory=dict)
 
 
 def judge(policies: Sequence[str], question: Question, out: Path, num_slots: int = BLOCK) -> Judged:
@@ -286,7 +293,8 @@ def _play_blocks(name: str, policy: str, question: Question, folder: Path, num_s
         for number in todo:
             if isinstance(player.policy, Numbered):  # its draws do not depend on which blocks this process plays
                 player.policy.episodes = number * BLOCK
-            played = player.play(suite.scenario, blocks[number], slots, question.thinking_s, bar.update)
+            scenarios = partial(hear, suite, suite.scenario)
+            played = player.play(scenarios, blocks[number], slots, question.thinking_s, bar.update)
             write_block(_file(folder, number), played)
 
 
@@ -325,6 +333,10 @@ def _numbers_of(question: Question, traces: dict[str, list[Trace]]) -> Judged:
         (a, b): {kind: compare(by_policy[a], by_policy[b]) for kind, by_policy in kinds.items() if by_policy}
         for a, b in combinations(traces, 2)
     }
+    conditions = {"thinking": thinking_words(question.thinking_s), **question.conditions}
+    if suite.coverage.complete:  # else they are fewer than those of who has all of them
+        conditions["streams"] = stream_words(next(iter(traces.values())))
     return Judged(
-        suite.name, question.tier, suite.coverage, suite.notes, seed, traces, **kinds, differences=differences
-    )
+        suite.name, question.tier, suite.coverage, suite.notes, conditions, seed, traces, **kinds,
+        differences=differences,
+    )  # fmt: skip

@@ -11,6 +11,7 @@ from envs.suites.proactive_sound_bench import ProactiveSoundBench
 from envs.thinking import ThinkingTime
 from trainers.built_in_suites import ABILITY_OF, DEFAULT_COUNT, built_in_suite, clip_suite
 from trainers.clips import ClipFolder
+from trainers.conditions import scorer_words, suite_conditions
 from trainers.config_loading import read_yaml
 from trainers.judge import Judged, Question, judge, read_command
 from trainers.leaderboard import LEADERBOARD, rows_of, write_leaderboard
@@ -58,7 +59,8 @@ class Told:
         if self.clips is not None:
             clips = clip_suite(self.clips, self.seed, self.held_out)
             told = {"--clips": str(self.clips.path), "--layout": self.clips.layout, "--held-out": self.held_out}
-            return Question(clips, clips.tier, self.seed, self.thinking_s, clips.learned, clips.domains, told)
+            known = suite_conditions(clips, clips.recordings)
+            return Question(clips, clips.tier, self.seed, self.thinking_s, clips.learned, clips.domains, told, known)
         tier = self.tier or SUITES[self.suite].tiers[0]
         scorer = None if self.scorer is None else read_scorer(self.scorer)
         suite = open_suite(self.suite, self.data, tier, scorer)
@@ -66,11 +68,13 @@ class Told:
         if isinstance(suite, ProactiveSoundBench):
             domains = {item.description: item.domain for stream in suite.streams for item in stream}
         told = {"--data": None if self.data is None else str(self.data), "--tier": tier}
+        known = suite_conditions(suite)
         if self.scorer is not None:
             told["--scorer"] = read_yaml(self.scorer)
+            known["scorer"] = scorer_words(told["--scorer"])
         if isinstance(suite, LongStream):
             tier = suite.tier
-        return Question(suite, tier, self.seed, self.thinking_s, domains=domains, told=told)
+        return Question(suite, tier, self.seed, self.thinking_s, domains=domains, told=told, conditions=known)
 
 
 def evaluate_into(policies: Sequence[str], told: Told, out: Path) -> Judged:

@@ -1,14 +1,15 @@
 """Leaderboards: the rows of an evaluation as a file, and several of them as one table beside what was published.
 
 `leaderboard.json` is `{"format": 1, "rows": [...]}`. A row has policy, suite, tier, mode, metrics (each with value,
-count and interval), counts, coverage, seed, commit (of SoundFlow, null where unknown), date, and published, which is
-false: rows that others published lie in `trainers/published`, each file with its source, and are marked.
+count and interval), counts, coverage, seed, commit (of SoundFlow, null where unknown), date, conditions (texts by name,
+see `trainers.conditions`; files of earlier versions have none), and published, which is false: rows that others
+published lie in `trainers/published`, each file with its source, and are marked.
 """
 
 import json
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ class Row:
     date: str | None  # ISO 8601, UTC
     published: bool = False
     source: str = ""  # of a published row: where
+    conditions: dict[str, str] = field(default_factory=dict)  # empty: not known
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON types."""
@@ -77,12 +79,14 @@ def rows_of(judged: Judged) -> list[Row]:
         modes: list[str] = [mode for mode in MODES if f"{mode}_accuracy" in own]
         traces = judged.traces[policy]
         counts = {"streams": len(traces), "cues": sum(len(trace.cues) for trace in traces)}
-        coverage = {"named": judged.coverage.named, "present": judged.coverage.present}
+        of = judged.coverage
+        short = of.complete and of.short  # nobody has missed the rest, and it is missing all the same
+        named, present = (of.released, of.recordings) if short else (of.named, of.present)
+        coverage, conditions = {"named": named, "present": present}, dict(judged.conditions)
         for mode in modes or [STREAMS]:
             shown = _of_mode(own, mode) if modes else own
-            rows.append(
-                Row(policy, judged.suite, judged.tier, mode, shown, counts, coverage, judged.seed, commit, date)
-            )
+            row = Row(policy, judged.suite, judged.tier, mode, shown, counts, coverage, judged.seed, commit, date)
+            rows.append(replace(row, conditions=conditions))
     return rows
 
 
@@ -129,7 +133,7 @@ def _row(data: dict[str, Any], where: str) -> Row:
     if not metrics:
         raise AnswerError(f"{where}.metrics is empty, expected at least one metric", "field")
     counts = {key: at(data["counts"], key, int, f"{where}.counts") for key in at(data, "counts", dict, where)}
-    covered = at(data, "coverage", dict, where)
+    covered, known = at(data, "coverage", dict, where), at(data, "conditions", dict, where, {})
     policy, suite, tier, mode = (at(data, key, str, where) for key in ("policy", "suite", "tier", "mode"))
     return Row(
         policy,
@@ -144,6 +148,7 @@ def _row(data: dict[str, Any], where: str) -> Row:
         at(data, "date", str, where, None),
         at(data, "published", bool, where, False),
         at(data, "source", str, where, ""),
+        {key: at(known, key, str, f"{where}.conditions") for key in known},
     )
 
 
@@ -181,8 +186,8 @@ def merge(runs: Sequence[Path]) -> list[Row]:
     Where two runs have a policy of the same name, it is called RUN/NAME.
 
     Raises:
-        ScenarioError: when a run cannot be read or is given twice, or rows are of different suites or tiers, or ranked
-            by different numbers: such numbers cannot be ranked together.
+        ScenarioError: when a run cannot be read or is given twice, or rows are of different suites, tiers or
+            conditions, or ranked by different numbers: such numbers cannot be ranked together.
     """
     if len({run.resolve() for run in runs}) < len(runs):
         raise ScenarioError("a run is given twice; name each once")
@@ -205,6 +210,7 @@ def merge(runs: Sequence[Path]) -> list[Row]:
                 f"{run} has {row.ranked_by} of {row.policy}, {earlier} has {by} in its place; such numbers cannot be"
                 " ranked together: name runs that were scored alike"
             )
+    _refuse_other_conditions(of_run)
     keys, called = [(row.policy, row.mode) for _, row in of_run], _run_names(runs)
     rows = [
         replace(row, policy=f"{called[run]}/{row.policy}") if keys.count((row.policy, row.mode)) > 1 else row
@@ -213,6 +219,19 @@ def merge(runs: Sequence[Path]) -> list[Row]:
     rows += published_rows(one.suite, one.tier)
     modes = list(dict.fromkeys(row.mode for row in rows))
     return sorted(rows, key=lambda row: (modes.index(row.mode), not row.complete, -row.score, row.policy))
+
+
+def _refuse_other_conditions(of_run: Sequence[tuple[Path, Row]]) -> None:
+    """Raise ScenarioError where two rows differ in a condition that both know."""
+    first: dict[str, tuple[Path, str]] = {}  # value of each condition, and the run that had it first
+    for run, row in of_run:
+        for name, value in row.conditions.items():
+            earlier, known = first.setdefault(name, (run, value))
+            if known != value:
+                raise ScenarioError(
+                    f"{run} has {row.policy} with {name}: {value}, {earlier} has {name}: {known}; such numbers cannot"
+                    " be ranked together: name runs of the same conditions"
+                )
 
 
 def _run_names(runs: Sequence[Path]) -> dict[Path, str]:
@@ -229,6 +248,8 @@ def leaderboard_text(rows: Sequence[Row]) -> str:
     """Return merged rows as a table to read; every mode has its own places."""
     first, wide = rows[0], max(24, *(len(row.policy) for row in rows))
     lines = [f"{first.suite}{f', {first.tier}' if first.tier else ''}"]
+    conditions = {name: value for row in rows for name, value in row.conditions.items()}
+    lines += [f"{name}: {value}" for name, value in conditions.items()]
     for mode in dict.fromkeys(row.mode for row in rows):
         own = [row for row in rows if row.mode == mode]
         lines.append(f"\n{mode:4s}{'':{max(wide - len(mode), 0)}s}   {own[0].ranked_by:>10s}   95 % interval     count")
@@ -240,6 +261,8 @@ def leaderboard_text(rows: Sequence[Row]) -> str:
         lines.append("Published rows are as printed there, and nothing of them was played here.")
     if not all(row.complete for row in rows):
         lines.append("incomplete: recordings were missing; such rows have no place.")
+    if any(map(_is_unknown, rows)):
+        lines.append("conditions unknown: of an earlier version, which did not note them; evaluate again to be sure.")
     return "\n".join(lines)
 
 
@@ -251,7 +274,13 @@ def _line(place: str, row: Row, wide: int) -> str:
     marks = "   published" if row.published else ""
     if not row.complete:
         marks += f"   incomplete: {row.coverage['present']} of {row.coverage['named']}"
+    if _is_unknown(row):
+        marks += "   conditions unknown"
     return f"{place} {row.policy:{wide}s} {value:>10s}   {interval:16s} {metric.count:6d}{marks}"
+
+
+def _is_unknown(row: Row) -> bool:
+    return not row.published and not row.conditions
 
 
 def _commit() -> str | None:

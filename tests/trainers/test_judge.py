@@ -14,14 +14,15 @@ from envs.errors import ConfigError, PolicyError, ScenarioError
 from envs.metrics import Metric
 from envs.trace_files import read_policies
 from tests.envs.tiny_bench import path_of, write_bench
-from tests.envs.tiny_speech_suites import recording
+from tests.envs.tiny_speech_suites import recording, write_voicebench
 from tests.policies.conftest import write_tiny_policy
 from tests.trainers.short_suite import COUNT, QUESTION, die
 from trainers import judge_page
 from trainers.cli import main
-from trainers.judge import judge, policy_names
+from trainers.clips import ClipFolder
+from trainers.judge import Question, judge, policy_names
 from trainers.judge_command import Told
-from trainers.leaderboard import Row, merge, published_rows, write_leaderboard
+from trainers.leaderboard import Row, merge, published_rows, rows_of, write_leaderboard
 
 Captured = pytest.CaptureFixture[str]
 BENCH = "proactive-sound-bench"
@@ -77,6 +78,18 @@ def test_a_command_that_played_nothing_does_not_keep_its_folder(tmp_path: Path) 
     with pytest.raises(PolicyError, match="not a policy folder"):
         judge([str(tmp_path / "empty")], QUESTION, tmp_path / "out")
     assert judge(["silent"], QUESTION, tmp_path / "out").metrics.keys() == {"silent"}
+
+
+def test_every_policy_is_looked_at_before_the_first_is_played(policy: Path, tmp_path: Path) -> None:
+    """Hours would be lost to a folder that turns out to be none at its turn, and `--out` would be taken."""
+    spoilt, gate = shutil.copytree(policy, tmp_path / "spoilt"), tmp_path / "gate"
+    (spoilt / "model.safetensors").write_bytes((policy / "model.safetensors").read_bytes()[:-100])
+    gate.mkdir()
+    (gate / "gate.json").write_text('{"format_version": 1}')
+    for other, reason in ((spoilt, "safetensors: cannot be read"), (gate, "the gate cannot be read")):
+        with pytest.raises(PolicyError, match=reason):
+            judge(["silent", str(other)], QUESTION, tmp_path / "out")
+        assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("seconds", [-1.0, float("nan"), float("inf")])
@@ -195,6 +208,38 @@ def test_the_page_is_one_file_that_says_first_what_is_missing(
     assert "Audio-Interaction 3B" in table
 
 
+def test_a_sure_difference_is_shown_as_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Green where the first is better, red where it is worse, plain where the faster one seldom answers."""
+    monkeypatch.setattr(judge_page, "SHOWN", 0)
+    judged = judge(["always", "silent"], QUESTION, tmp_path)
+
+    def metrics(recall: float, *others: float) -> dict[str, Metric]:
+        names = ("trigger_recall", "trigger_f1", "false_alarms_per_hour", "latency_p50_s", "early_rate")
+        return {name: Metric(v, 9, v, v) for name, v in zip(names, (recall, *others), strict=True)}
+
+    def shown(first: dict[str, Metric], second: dict[str, Metric]) -> list[str]:
+        differences = {
+            name: Metric(v, 9, v - 0.01, v + 0.01)
+            for name, one in first.items()
+            if one.value is not None and (other := second[name].value) is not None
+            for v in [one.value - other]
+        }
+        hand_made = replace(
+            judged,
+            metrics={"always": first, "silent": second},
+            differences={("always", "silent"): {"metrics": differences}},
+        )
+        judge_page.write_judge_page(tmp_path / "page.html", hand_made, QUESTION, {})
+        page = (tmp_path / "page.html").read_text(encoding="utf-8")
+        rows = re.findall(r"<tr>.*?</tr>", page[page.index("Differences between") : page.index("Worst moments")])[1:]
+        return [re.findall(r"<td(?: class=(\w+))?", row)[0] for row in rows]
+
+    assert shown(metrics(0.9, 0.9, 20.0, 0.5, 0.3), metrics(0.8, 0.5, 10.0, 0.9, 0.3)) == [
+        "best", "best", "worse", "best", "",
+    ]  # fmt: skip
+    assert shown(metrics(0.9, 0.9, 20.0, 0.9, 0.3), metrics(0.1, 0.2, 10.0, 0.5, 0.1)) == ["best", "best", "", "", ""]
+
+
 def write_run(folder: Path, policy: str, accuracy: float, tier: str = "single") -> Path:
     published = published_rows(BENCH, tier)[0]
     metric = replace(published.metrics["accuracy"], value=accuracy, low=accuracy - 0.1, high=accuracy + 0.1)
@@ -253,14 +298,78 @@ def test_numbers_of_different_kinds_are_not_ranked_together(tmp_path: Path) -> N
         merge([tmp_path / "judge_score", tmp_path / "chrf"])
 
 
+def judged_as(folder: Path, question: Question) -> Path:
+    write_leaderboard(folder / "leaderboard.json", rows_of(judge(["silent"], question, folder)))
+    return folder
+
+
+def test_numbers_of_other_conditions_are_not_ranked_together(tmp_path: Path, capsys: Captured) -> None:
+    """Who thinks for two seconds, who has another judge, and whose streams are others under the same name."""
+    plain = judged_as(tmp_path / "plain", QUESTION)
+    again = judged_as(tmp_path / "again", QUESTION)
+    slow = judged_as(tmp_path / "slow", replace(QUESTION, thinking_s=2.0))
+    fewer = replace(QUESTION, suite=replace(QUESTION.suite, seeds=range(5)))
+    others = judged_as(tmp_path / "others", replace(fewer, tier=QUESTION.tier))
+    assert len(merge([plain, again])) == 2
+    with pytest.raises(ScenarioError, match=r"silent with thinking: 2 s, .* has thinking: 0 s; .* the same conditions"):
+        merge([plain, slow])
+    with pytest.raises(ScenarioError, match=r"with streams: 5 of sha256 \w+, .* has streams: 66 of sha256"):
+        merge([plain, others])
+    assert main(["leaderboard", str(plain), str(again)]) == 0
+    assert "thinking: 0 s\nstreams: 66 of sha256 " in capsys.readouterr().out
+
+
+def test_a_file_without_conditions_is_read_and_marked(tmp_path: Path, capsys: Captured) -> None:
+    new, old = (judged_as(tmp_path / name, QUESTION) for name in ("new", "old"))
+    document = json.loads((old / "leaderboard.json").read_text())
+    del document["rows"][0]["conditions"]
+    (old / "leaderboard.json").write_text(json.dumps(document))
+    assert main(["leaderboard", str(new), str(old)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.endswith("conditions unknown") for line in lines if "/silent" in line] == [False, True]
+    assert lines[-1].startswith("conditions unknown: of an earlier version")
+
+
+def test_a_judge_is_a_condition_and_where_it_is_asked_is_none(tmp_path: Path) -> None:
+    write_voicebench(tmp_path, "alpacaeval")
+    known = []
+    for number, (model, port) in enumerate((("a", 1), ("a", 2), ("b", 1))):
+        scorer = tmp_path / f"{number}.yaml"
+        scorer.write_text(f"{{name: judge, args: {{base_url: 'http://127.0.0.1:{port}/v1', model: {model}}}}}")
+        known.append(Told("voicebench", tmp_path, "alpacaeval", scorer=scorer).question().conditions)
+    assert known[0] == known[1] != known[2]
+    assert '"model": "b"' in known[2]["scorer"]
+
+
+def test_recordings_of_the_same_names_are_told_apart(tmp_path: Path) -> None:
+    """A clip folder by what is heard in it, a folder of noise by the sizes of its files."""
+    known: dict[str, list[str]] = {"clips": [], "false-alarms": []}
+    for seed, seconds in ((0, 1.0), (1, 1.2)):
+        clips, noise = tmp_path / f"{seed}" / "mine", tmp_path / f"{seed}" / "noise"
+        write_clips(clips, seed)
+        recording(noise / "a.wav", seed, seconds)
+        for told in (Told("clips", clips=ClipFolder(clips)), Told("false-alarms", noise, "dns_noise")):
+            known[told.suite].append(told.question().conditions["recordings"])
+    assert all(one != other for one, other in known.values())
+
+
+def write_clips(folder: Path, seed: int) -> None:
+    columns = "path label caption domain decision recording speaker seconds source licence".split()
+    rows = [
+        [f"{label}.wav", label, f"a {label}", "Traffic", decision, "", "", "1.0", "mine", "CC0"]
+        for label, decision in (("siren", "RESPOND"), ("engine", "IGNORE"))
+    ]
+    for number, row in enumerate(rows):
+        recording(folder / row[0], 2 * seed + number, 1.0)
+    lines = "".join(f"{','.join(row)}\n" for row in [columns, *rows])
+    (folder / "manifest.csv").write_text(lines, encoding="utf-8")
+
+
 def test_streams_of_ones_own_sounds_are_another_tier(tmp_path: Path) -> None:
     """Else a leaderboard would rank five joined segments of recordings together with those of built-in sounds."""
-    columns = "path label caption domain decision recording speaker seconds source licence".split()
-    row = ["siren.wav", "siren", "a siren wails", "Traffic", "RESPOND", "", "", "1.0", "mine", "CC0"]
-    (tmp_path / "manifest.csv").write_text(f"{','.join(columns)}\n{','.join(row)}\n", encoding="utf-8")
-    recording(tmp_path / "siren.wav", 0, 1.0)
+    write_clips(tmp_path, 0)
     assert Told("long-stream").question().tier == "proactive"
-    assert Told("long-stream", tmp_path).question().tier == f"proactive, {tmp_path.name}: 1 recordings"
+    assert Told("long-stream", tmp_path).question().tier == f"proactive, {tmp_path.name}: 2 recordings"
 
 
 def test_other_tiers_and_files_are_refused(tmp_path: Path) -> None:
