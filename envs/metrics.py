@@ -37,7 +37,7 @@ MEANINGS = {  # of each metric, for who reads a table of them
 }
 _LOWER_IS_BETTER = frozenset(
     "false_alarms_per_hour misses_per_hour latency_p50_s latency_p95_s latency_mean_s early_rate repetition"
-    " equal_error_rate wer substitution_rate deletion_rate insertion_rate".split()
+    " equal_error_rate backchannel_distance wer substitution_rate deletion_rate insertion_rate".split()
 ) | {"takeover_rate: pause handling", "takeover_rate: backchannel"}  # where a turn is not the agent's to take
 Totals = dict[str, NDArray[Any]]  # a number a resample, by name
 

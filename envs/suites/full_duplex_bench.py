@@ -6,13 +6,13 @@ with times already, and the same thresholds are applied to them. Our reading, wh
 
 - A stream is `input.wav` and nothing after it, so that no reply can come once the user is gone.
 - What was said of an interruption is what began after the interruption did; the release cuts the sound at its end.
-- Of backchannels there are takeovers and the frequency; the distance to people's timing needs a file that is not
-  released with the recordings.
+- When people gave backchannels is published with the release's scorer, and not with its recordings: the distance to it
+  is computed where `icc_gt_distribution.json` has been laid beside the subsets, `{ID: [share of each window, ...]}`.
 """
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -36,6 +36,8 @@ _SUBSETS = {  # of each its task, and the file that says when
 }
 _TURN_S, _TURN_WORDS = 1.0, 3  # what is shorter than both takes no turn
 _BACKCHANNEL_WORDS = 2
+PEOPLE = "icc_gt_distribution.json"
+_WINDOW_S, _LEAST = 0.2, 1e-10  # of the scorer: how long a window is, and what one without a backchannel holds
 _TIMED = ("smooth turn taking", "user interruption")
 
 
@@ -56,6 +58,7 @@ class FullDuplexBench:
     folder: Path
     items: tuple[DuplexItem, ...]
     missing: tuple[str, ...]
+    people: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # backchannels a window; empty: not known
     name: ClassVar[str] = "full-duplex-bench"
     notes: ClassVar[Mapping[str, str]] = {
         "takeover_rate": "streams whose replies last a second, first to last, or have more than three words;"
@@ -63,6 +66,8 @@ class FullDuplexBench:
         "latency": "seconds from the end of the user's turn (turn_taking.json, first timestamp's begin) or interruption"
         " (interrupt.json, its end) to the first reply's beginning, of takeovers alone; 0 where that is earlier",
         "backchannels_per_s": "short replies over seconds, of streams without a takeover",
+        "backchannel_distance": "Jensen-Shannon distance (natural logarithm) of short replies and people's backchannels"
+        f" over windows of {_WINDOW_S} s, 1 where there is a takeover or nothing is said; needs {PEOPLE}",
     }
 
     @classmethod
@@ -90,7 +95,9 @@ class FullDuplexBench:
                     gone.append(fault)
                 else:
                     items.append(_item(home, place, task, annotation))
-        return cls(home, tuple(items), tuple(gone))
+        file = next((place / PEOPLE for place in (home, folder) if (place / PEOPLE).is_file()), None)
+        ids = [Path(item.path).name for item in items if item.task == "backchannel"]
+        return cls(home, tuple(items), tuple(gone), {} if file is None else _people(file, ids))
 
     @property
     def seeds(self) -> Sequence[int]:
@@ -142,6 +149,12 @@ class FullDuplexBench:
                 short = [0.0 if took else float(len(replies)) for replies, took in zip(said, taken, strict=True)]
                 seconds = [0.0 if took else end_s for end_s, took in zip(ends_s, taken, strict=True)]
                 scores["backchannels_per_s"] = share_metric((short, seconds))
+                if self.people:
+                    apart = [
+                        1.0 if took or not replies else _distance(replies, end_s, self.people[Path(item.path).name])
+                        for (item, _), replies, end_s, took in zip(own, said, ends_s, taken, strict=True)
+                    ]
+                    scores["backchannel_distance"] = share_metric((apart, [1.0] * len(apart)))
         return scores
 
 
@@ -155,6 +168,32 @@ def _takes_turn(task: str, replies: Sequence[Reply], end_s: float) -> bool:
         lasting = any(end - r.start_s >= _TURN_S for r, end in zip(replies, ends_s, strict=True))
         return lasting or max(words) > _BACKCHANNEL_WORDS
     return ends_s[-1] - replies[0].start_s >= _TURN_S or sum(words) > _TURN_WORDS
+
+
+def _distance(replies: Sequence[Reply], end_s: float, people: Sequence[float]) -> float:
+    """Return how far apart replies and people's backchannels lie in time, people's stretched to the stream."""
+    from scipy.spatial.distance import jensenshannon  # noqa: PLC0415 - `import envs` stays light
+
+    windows = np.full(int(end_s / _WINDOW_S) + 1, _LEAST)
+    for reply in replies:
+        last_s = end_s if reply.end_s is None else reply.end_s
+        windows[int(reply.start_s / _WINDOW_S) : int(last_s / _WINDOW_S) + 1] += 1
+    stretched = np.interp(np.linspace(0, 1, len(windows)), np.linspace(0, 1, len(people)), people)
+    return float(jensenshannon(windows, stretched))
+
+
+def _people(file: Path, ids: Sequence[str]) -> dict[str, tuple[float, ...]]:
+    try:
+        shares = json.loads(file.read_text(encoding="utf-8"))
+        people = {name: tuple(float(share) for share in shares[name]) for name in ids}
+    except (ValueError, TypeError, LookupError, RecursionError) as error:
+        raise ManifestError(
+            f"{file}: expected {{ID: [share, ...]}} of every backchannel recording, got none: {error!r}"
+        ) from error
+    for name, own in people.items():
+        if not 0 < sum(own) < np.inf or min(own) < 0:
+            raise ManifestError(f"{file}: the shares of {name!r} are {own[:3]}..., expected some above 0, none below")
+    return people
 
 
 def _item(home: Path, place: str, task: str, annotation: str) -> DuplexItem:

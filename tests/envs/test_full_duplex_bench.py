@@ -1,6 +1,7 @@
 """Full-Duplex-Bench: read as released, takeovers and latencies counted by hand, and what is missing named."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,26 @@ def test_takeovers_and_latencies_are_those_counted_by_hand(release: Path) -> Non
             "backchannels_per_s": 2 / 4.0,
         }
     )
+
+
+def test_backchannels_are_compared_with_peoples_where_theirs_are_known(release: Path) -> None:
+    """At 0.8 s and at 2.4 s, windows 4, 5 and 11 to 13 of 21: where people gave theirs, then where they gave none."""
+    shares = {"1": [0.2 if i in (4, 5, 11, 12, 13) else 0.0 for i in range(21)], "2": [1.0, *[0.0] * 20]}
+    (release / "icc_gt_distribution.json").write_text(json.dumps(shares), encoding="utf-8")
+    suite = FullDuplexBench.read(release)
+    right, words = [Reply(0.8, 1.2, "Right.", 1), Reply(2.4, 2.8, "Uh huh.", 2)], [Reply(0.8, 2.4, "No, I say.", 3)]
+    for first, second, expected in (
+        (right, right, (0.0 + math.sqrt(math.log(2))) / 2),
+        (right, words, (0.0 + 1.0) / 2),  # a takeover
+        ([], right, (1.0 + math.sqrt(math.log(2))) / 2),
+    ):
+        said = {"icc_backchannel/1": first, "icc_backchannel/2": second}
+        scores = suite.score(played(suite, said))
+        assert scores["backchannel_distance"].value == pytest.approx(expected, abs=1e-3)
+    for text in ("{", "{}", '{"1": [0.0], "2": [1.0]}'):
+        (release / "icc_gt_distribution.json").write_text(text, encoding="utf-8")
+        with pytest.raises(ManifestError, match=r"icc_gt_distribution\.json: "):
+            FullDuplexBench.read(release)
 
 
 def test_a_silent_agent_takes_no_turn_and_has_no_latency(release: Path) -> None:
