@@ -84,6 +84,7 @@ def draw_tokens(log_probs: Tensor, samplings: Sequence[Sampling], rngs: Sequence
     drawn = [i for i, sampling in enumerate(samplings) if sampling.temperature > 0]
     if drawn:
         rows = log_probs[drawn].double().cpu()
+        rows -= rows.amax(-1, keepdim=True)  # over the least temperatures the best would be as infinite as the others
         scale = rows.new_tensor([samplings[i].temperature for i in drawn]).unsqueeze(1)
         for i, row in zip(drawn, (rows / scale).softmax(-1).numpy(), strict=True):
             kept = row if samplings[i].top_p == 1.0 else _nucleus(row, samplings[i].top_p)

@@ -302,6 +302,7 @@ def test_biased_log_probabilities_are_a_distribution() -> None:
 def test_top_p_keeps_the_fewest_tokens_that_have_the_share() -> None:
     log_probs = torch.tensor([[0.5, 0.3, 0.15, 0.05]]).log()
     rng = np.random.default_rng(0)
+    assert draw_tokens(log_probs, [Sampling(None, 1e-310)], [rng]) == log_probs.argmax(-1).tolist()
     drawn = [draw_tokens(log_probs, [Sampling(None, 1.0, top_p=0.7)], [rng])[0] for _ in range(400)]
     assert set(drawn) == {0, 1}
     assert drawn.count(0) / 400 == pytest.approx(0.5 / 0.8, abs=0.07)
