@@ -101,7 +101,7 @@ class Conversation:
         end, index = field(event, "audio_end_ms", int, -1), field(event, "content_index", int, 0)
         if end < 0:
             raise ProtocolError("invalid_value", "expected milliseconds from 0 on", "audio_end_ms")
-        for part in item.get("content", ()):
+        for part in item["content"] if item["type"] == "message" else ():  # a call may bring along any
             if part["type"] == "output_audio":
                 part["transcript"] = None
         about = {"item_id": item["id"], "content_index": index, "audio_end_ms": end}

@@ -105,7 +105,9 @@ def _check_format(session: Event) -> None:
     for way in ("input", "output"):
         old = session.get(f"{way}_audio_format")
         if old not in (None, "pcm16"):
-            raise ProtocolError("invalid_value", f"expected 'pcm16', got {old!r}", f"session.{way}_audio_format")
+            raise ProtocolError(
+                "invalid_value", f"expected 'pcm16', got {str(old)[:64]!r}", f"session.{way}_audio_format"
+            )
         path = f"session.audio.{way}.format"
         found = field({"session": session}, path, dict, {})
         if found.get("type", "audio/pcm") != "audio/pcm" or found.get("rate", PROTOCOL_RATE) != PROTOCOL_RATE:

@@ -268,6 +268,21 @@ def test_empty_commits_cleared_sound_and_texts(address: str) -> None:
     run(talk)
 
 
+def test_a_call_has_no_sound_to_be_cut_and_what_is_wrong_is_quoted_in_short(address: str) -> None:
+    async def talk() -> None:
+        async with client(address) as talker:
+            await talker.until("session.created")
+            for content in ([3], None):
+                call = {"type": "function_call", "id": f"{content}", "content": content}
+                await talker.send("conversation.item.create", item=call)
+                await talker.send("conversation.item.truncate", item_id=f"{content}", audio_end_ms=1)
+                assert (await talker.until("conversation.item.truncated"))["item_id"] == f"{content}"
+            await talker.send("session.update", session={"input_audio_format": "x" * 100_000})
+            assert len((await talker.until("error"))["error"]["message"]) < 200
+
+    run(talk)
+
+
 def test_decisions_are_those_of_the_engine_however_the_audio_is_cut(address: str, policy: Path) -> None:
     async def hear(seconds: list[float]) -> list[float]:
         async with client(address) as talker:
