@@ -29,6 +29,7 @@ _JUNK: dict[str, str] = {  # and the error that answers it
     '{"type":"input_audio_buffer.append","audio":': "invalid_json",
     '{"type":"input_audio_buffer.append","audio":NaN}': "invalid_json",
     "[" * 5000: "invalid_json",
+    f'{{"type":"input_audio_buffer.append","audio":[{"[]," * 300_000}[]]}}': "invalid_json",  # dear to decode
     "[]": "invalid_json",
     "{}": "invalid_event",
     '{"type":"input_audio_buffer.appendix"}': "unknown_event",

@@ -197,11 +197,11 @@ class Connection:
         """Carry out one client event, or answer what is wrong with it."""
         client_event_id = None
         try:
-            event = parse_event(text, self._limits.json_depth)
+            event = parse_event(text, self._limits.json_depth, self._limits.json_marks)
             client_event_id = event.get("event_id")
             self.session.receive(event)
         except ProtocolError as error:
-            self._error(error, client_event_id or event_id_of(text))
+            self._error(error, client_event_id or event_id_of(text, self._limits.json_marks))
         except AllowanceError as error:
             self._refuse(error.close, error.code, str(error))
         self._wait_for_sound()

@@ -26,6 +26,7 @@ class Limits:
 
     message_bytes: int = 1 << 20  # 16 s of audio
     json_depth: int = 32
+    json_marks: int = 20_000  # brackets, braces and commas of a message: what its decoding costs
     audio_budget_s: float = 2 * 3600.0
     audio_rate: float = 8.0  # times real time
     audio_burst_s: float = 30.0  # may come at once

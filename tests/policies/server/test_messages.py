@@ -23,6 +23,8 @@ from policies.server.messages import ProtocolError, parse_audio, parse_event
         ('{"type": "x", "y": ' + "[" * 40 + "]" * 40 + "}", "invalid_json"),
         ("[" * 500_000, "invalid_json"),
         ('{"y": ' + "9" * 10_000 + "}", "invalid_json"),
+        ('{"type": "x", "y": ' + "9" * 400 + "}", "invalid_json"),
+        ('{"type": "x", "y": [' + "[]," * 20_000 + "1]}", "invalid_json"),
         ("{}", "invalid_event"),
         ('{"type": 3}', "invalid_event"),
         ('{"type": "x", "event_id": 3}', "invalid_event"),
@@ -30,7 +32,7 @@ from policies.server.messages import ProtocolError, parse_audio, parse_event
 )
 def test_what_is_no_event_is_refused(text: str, code: str) -> None:
     with pytest.raises(ProtocolError) as refused:
-        parse_event(text, 32)
+        parse_event(text, 32, 20_000)
     assert refused.value.code == code
 
 
@@ -50,4 +52,4 @@ def test_audio_comes_back_sample_by_sample(data: bytes) -> None:
 @given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(), st.lists, max_leaves=20))
 def test_any_value_is_an_event_or_an_error(value: object) -> None:
     with pytest.raises(ProtocolError):
-        parse_event(repr(value), 32)
+        parse_event(repr(value), 32, 100)
