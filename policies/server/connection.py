@@ -58,6 +58,7 @@ class Connection:
         self._unsent: asyncio.Queue[str] = asyncio.Queue()
         self._over: asyncio.Future[Close | None] = self._loop.create_future()  # None: the client has gone
         self._draining = False
+        self._errands = set[asyncio.Future[Any]]()  # work for it in other threads
         self.left = asyncio.Event()
         self._patience: asyncio.TimerHandle | None = None
         self._begun, self._allowance = time.monotonic(), AudioAllowance(limits)
@@ -90,6 +91,8 @@ class Connection:
             lifetime.cancel()
             self._wait_for_sound(False)
             self.session.close()
+            for errand in list(self._errands):  # other sessions wait for what has not begun
+                errand.cancel()
             tasks[0].cancel()
             await self._leave(tasks[1], self._over.result() if self._over.done() else None)
             self._telemetry.audio_s += self._allowance.used_s
@@ -118,6 +121,8 @@ class Connection:
                 self._carry_on(lambda: then(done.result()))
 
         future = self._loop.run_in_executor(executor, work)
+        self._errands.add(future)
+        future.add_done_callback(self._errands.discard)
         future.add_done_callback(self._finished)
         future.add_done_callback(go_on)
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 import random
 import string
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from policies.server.access import Access
 from policies.server.audio_allowance import AllowanceError, AudioAllowance
 from policies.server.limits import Close, Limits
 from policies.server.serve import make_server
+from policies.server.turns import TurnDetector
 from tests.policies.server.conftest import PATIENT_S, Client, client, pcm, run, running
 
 
@@ -84,7 +86,7 @@ def test_one_session_too_many_is_told_so_and_the_others_go_on(policy: Path) -> N
                 assert await closed(second) == (Close.FULL, ["session_limit_reached"])
             await hears(first)
         while "soundflow_connections 0\n" not in httpx2.get(f"{url}/metrics").text:
-            pass
+            await asyncio.sleep(0)  # else nothing would end the test
         async with client(url) as third:  # the slot is free
             await hears(third)
             assert "soundflow_connections 1\n" in httpx2.get(f"{url}/metrics").text
@@ -171,6 +173,28 @@ def test_a_client_that_does_not_read_is_closed_and_nobody_else_is_harmed(policy:
     http: Any = None
     with running(policy, Limits(send_s=0.2, linger_s=PATIENT_S, audio_burst_s=1e6)) as (_, url):
         run(main)
+
+
+def test_nobody_waits_for_the_work_of_those_that_have_gone(policy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[int] = []
+    monkeypatch.setattr(TurnDetector, "push", lambda _, samples: iter(heard.append(len(samples)) or ()))
+
+    async def talk() -> None:
+        hearing, busy = server._service.skills.hearing, threading.Event()
+        hearing.submit(busy.wait, PATIENT_S)
+        async with client(url) as talker:
+            await talker.send("session.update", session={"turn_detection": {"type": "server_vad"}})
+            for _ in range(5):
+                await talker.send("input_audio_buffer.append", audio=pcm(0.4))
+            await talker.until("response.listen", 5)
+        while "soundflow_connections 0\n" not in httpx2.get(f"{url}/metrics").text:
+            await asyncio.sleep(0)  # else nothing would end the test
+        busy.set()
+        await asyncio.wrap_future(hearing.submit(lambda: None))
+        assert not heard
+
+    with running(policy, vad="silero") as (server, url):
+        run(talk)
 
 
 EVENTS = [
