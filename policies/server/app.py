@@ -109,6 +109,8 @@ class Service:
             return 401, "invalid_api_key"
         if self.draining:
             return 503, "server_stopping"
+        if not self.thread.alive:
+            return 503, "engine_failed"
         return None
 
     async def _turn_away(self, websocket: WebSocket, message: str) -> None:

@@ -106,8 +106,7 @@ class Connection:
     def drain(self) -> None:
         """End as soon as the reply that is being said has ended; nothing more is heard."""
         self._draining = True
-        if not self.session.finish_soon():
-            self._end(Close.RESTART)
+        self._carry_on(self.session.finish_soon)
 
     def end(self, close: Close) -> None:
         """End now."""

@@ -165,11 +165,10 @@ class RealtimeSession:
         if self.awaits_sound and self._pushed == self._heard:
             self._pad(least=1)
 
-    def finish_soon(self) -> bool:
-        """Let the reply that is being said end as soon as it can; return whether there is one."""
+    def finish_soon(self) -> None:
+        """Let the reply that is being said, where there is one, end as soon as it can."""
         self._turn_over = True
         self._go_on()
-        return self.response is not None
 
     def _json(self) -> Event:
         return self._settings.to_json(self.id, self._model, self._expires_at)

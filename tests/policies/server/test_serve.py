@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx2
 import pytest
 from openai import AsyncOpenAI
+from websockets.exceptions import InvalidStatus
 
 from policies.server.limits import Close, Limits
 from policies.silero import load_detector
@@ -27,7 +28,7 @@ def test_health_and_numbers(address: str) -> None:
     assert "# TYPE soundflow_connections gauge" in metrics
     page = httpx2.get(f"{address}/")
     assert "default-src 'self'" in page.headers["content-security-policy"]
-    for part in ("style.css", "main.js", "protocol.js", "plots.js", "capture.js", "favicon.svg"):
+    for part in ("style.css", "main.js", "protocol.js", "plots.js", "voice.js", "capture.js", "favicon.svg"):
         assert httpx2.get(f"{address}/page/{part}").status_code == 200
     assert httpx2.get(f"{address}/page/../serve.py").status_code == 404
 
@@ -74,6 +75,38 @@ def test_a_stop_waits_no_longer_than_it_may(policy: Path) -> None:
             assert await closed(talker) == (Close.RESTART, [])
 
     with running(policy, Limits(drain_s=0.1)) as (server, url):
+        run(talk)
+
+
+def test_nobody_is_let_in_where_nothing_steps_any_more(policy: Path) -> None:
+    async def talk() -> None:
+        assert (await asyncio.to_thread(httpx2.get, f"{url}/readyz")).status_code == 200
+        server._service.thread.stop()
+        with pytest.raises(InvalidStatus) as refused:
+            async with client(url):
+                pass
+        assert refused.value.response.status_code == 503
+        assert b"engine_failed" in (refused.value.response.body or b"")
+
+    with running(policy) as (server, url):
+        run(talk)
+
+
+def test_a_reply_that_cannot_go_on_does_not_keep_others_from_being_told_of_a_stop(policy: Path) -> None:
+    async def talk() -> None:
+        async with client(url) as hurt, client(url) as other:
+            await other.until("session.created")
+            await hurt.send("session.update", session={"soundflow": {"threshold": 0}})
+            await hurt.send("input_audio_buffer.append", audio=pcm(0.4))
+            await hurt.until("response.output_item.added")
+            service = server._service
+            (replying,) = (c.session for c in service.connections if c.session.response is not None)
+            service.thread.close(replying._engine_id)  # as where a step has just failed, and nobody knows
+            server.should_exit = True
+            assert await closed(other) == (Close.RESTART, [])
+            assert await closed(hurt) == (Close.RESTART, ["audio_backlog"])
+
+    with running(policy, Limits(drain_s=0.1, reply_patience_s=PATIENT_S)) as (server, url):
         run(talk)
 
 
