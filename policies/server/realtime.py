@@ -303,13 +303,18 @@ class RealtimeSession:
         is_heard = self._pushed == self._heard
         self._turn_over = True
         # The engine is told before it gets the padded chunk: it may decide on that one before we get to say anything.
-        self._ask(wanted, metadata, self._pushed if is_heard or len(self._pending) else self._pushed - 1)
-        self._pad(least=is_heard)
+        asked = self._ask(wanted, metadata, self._pushed if is_heard or len(self._pending) else self._pushed - 1)
+        try:
+            self._pad(least=is_heard)
+        except ProtocolError as error:
+            self._failed(asked, error.code)
+            raise
 
-    def _ask(self, modality: Modality, metadata: dict[str, str] | None, chunk: int) -> None:
+    def _ask(self, modality: Modality, metadata: dict[str, str] | None, chunk: int) -> Response:
         """Let the engine respond after a chunk, and not before; what the model began in the same moment is cut."""
-        self.response = self._new_response(modality, metadata)
+        self.response = asked = self._new_response(modality, metadata)
         self._steer(self._settings.quiet_sampling, respond_at=chunk, cut=True)
+        return asked
 
     def _open(self) -> None:
         """Begin the response that the engine has opened: one that was asked for, or of the model's own."""

@@ -151,6 +151,25 @@ def test_an_engine_faster_than_the_server_responds_to_the_chunk_that_it_was_aske
     run(talk)
 
 
+def test_a_response_that_there_is_no_room_for_fails_and_the_next_one_does_not(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def talk() -> None:
+        async with client(address) as talker:
+            await only_when_asked(talker)
+            with monkeypatch.context() as patch:
+                patch.setattr("policies.engine.engine.MOST_WAITING_S", 0.3)
+                await talker.send("response.create", event_id="mine")
+                done = (await talker.until("response.done"))["response"]
+                assert (done["status"], done["status_details"]["error"]["code"]) == ("failed", "audio_backlog")
+                error = (await talker.until("error"))["error"]
+                assert (error["code"], error["event_id"]) == ("audio_backlog", "mine")
+            await talker.send("response.create")
+            assert (await talker.until("response.done"))["response"]["status"] == "completed"
+
+    run(talk)
+
+
 def test_the_model_decides_and_goes_on_where_the_client_falls_silent(address: str) -> None:
     async def talk() -> None:
         async with client(address) as talker:
