@@ -185,6 +185,7 @@ class Connection:
             self._take(text)
             if self._unsent.qsize() > _CROWDED:
                 await self._unsent.join()
+            await asyncio.sleep(0)  # others first: what has come already is received without giving way, from 3.12 on
 
     async def _receive(self) -> str | None:
         """Return the next message; None: there is none any more."""
