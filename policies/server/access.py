@@ -1,6 +1,7 @@
 """Who may connect: a key, compared in constant time, and the pages of which origins."""
 
 import hmac
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -10,6 +11,7 @@ from envs.errors import ServerError
 SUBPROTOCOL = "realtime"
 _KEY_SUBPROTOCOL = "openai-insecure-api-key."  # browsers cannot set headers
 _BEARER = "bearer "
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@*]+")  # as browsers send it; `null` is every page that has none
 
 
 def is_loopback(host: str) -> bool:
@@ -37,7 +39,8 @@ class Access:
         """Return who may connect to an address.
 
         Raises:
-            ServerError: when others than this machine reach it, and there is no key.
+            ServerError: when others than this machine reach it, and there is no key; or when one that is allowed is no
+                origin.
         """
         if key is None and not is_loopback(host):
             raise ServerError(
@@ -46,9 +49,13 @@ class Access:
             )
         if key is not None and not (key.isascii() and key.isprintable() and " " not in key):
             raise ServerError(f"the variable {key_variable} holds no key: expected printable ASCII without spaces")
+        origins = {origin.rstrip("/").lower() for origin in allowed}
+        for origin in sorted(origins):
+            if not _ORIGIN.fullmatch(origin):
+                raise ServerError(f"--allow-origin {origin} is no origin; expected one like https://sound.example.org")
         own = {host, "127.0.0.1", "localhost"} if is_loopback(host) else {host}
         here = {f"http://{f'[{name}]' if ':' in name else name}:{port}" for name in own}
-        return cls(key, frozenset(here | {origin.rstrip("/") for origin in allowed}))
+        return cls(key, frozenset(here | origins))
 
     def allows_origin(self, origin: str | None) -> bool:
         """Return whether a page of that origin may connect; None: it is no browser."""

@@ -44,6 +44,15 @@ def test_an_address_that_others_reach_needs_a_key(policy: Path) -> None:
         Access.to("127.0.0.1", 1, "two words", "KEY", ())
 
 
+@pytest.mark.parametrize("origin", ["sound.example.org", "*", "https://*", "null", "https://sound.example.org/page"])
+def test_what_is_no_origin_is_refused(origin: str) -> None:
+    with pytest.raises(ServerError, match="--allow-origin .* is no origin"):
+        Access.to("127.0.0.1", 1, None, "KEY", [origin])
+    assert Access.to("127.0.0.1", 1, None, "KEY", ["https://Sound.example.org/"]).allows_origin(
+        "https://sound.example.org"
+    )
+
+
 def test_a_port_that_is_taken_is_named(policy: Path, address: str) -> None:
     port = int(address.rsplit(":", 1)[1])
     with pytest.raises(ServerError, match=f"{port} cannot be listened on.*choose another --port"):
