@@ -25,7 +25,10 @@ from policies.server.workers import Skills
 from policies.tokenizer import ReplyTokenizer
 
 PAGE = Path(__file__).parent / "page"
-_PAGE_POLICY = "default-src 'self'; connect-src 'self' ws: wss:; style-src 'self'; object-src 'none'; base-uri 'none'"
+_PAGE_POLICY = (
+    "default-src 'self'; connect-src 'self' ws: wss:; style-src 'self'; object-src 'none'; base-uri 'none';"
+    " frame-ancestors 'none'"
+)
 
 
 @dataclass

@@ -14,20 +14,17 @@ export function decode(base64) {
 
 // Resolves when the session is there; `onEnd` is told why it has ended, unless `signal` has ended it.
 export function connect(key, signal, onEvent, onEnd) {
+  if (!/^[\w!#$%&'*+.^`|~-]*$/.test(key)) throw new Error("browsers send keys of letters, digits and -._~ alone");
   const protocols = ["realtime", ...(key ? [`openai-insecure-api-key.${key}`] : [])];
   const socket = new WebSocket(`${location.origin.replace(/^http/, "ws")}/v1/realtime`, protocols);
   const send = (type, fields) => socket.readyState === WebSocket.OPEN && socket.send(JSON.stringify({ type, ...fields }));
   signal.addEventListener("abort", () => socket.close());
   return new Promise((resolve) => {
-    let reason = "not let in: does the server run, and is the key right?";
+    let reason = `not let in: does the server run, is the key right, and is ${location.origin} allowed?`;
     socket.onmessage = ({ data }) => {
       const event = JSON.parse(data);
-      if (event.type === "session.created") {
-        reason = "the connection was lost";
-        resolve({ send });
-      } else if (event.type === "error") {
-        reason = event.error.message;
-      }
+      reason = event.type === "error" ? event.error.message : "the connection was lost"; // it may be the last
+      if (event.type === "session.created") resolve({ send });
       onEvent(event);
     };
     socket.onclose = ({ code }) => onEnd(code === 1012 ? "the server stops: connect again" : reason);

@@ -10,6 +10,7 @@ import pytest
 import soundfile as sf
 
 import policies.server.realtime
+from policies.server.limits import Close
 from policies.server.resampling import PROTOCOL_RATE
 from tests.policies.server.browser import OTHER_NAME, Tab, browser, new_tab
 from tests.policies.server.conftest import Event, client, run, running
@@ -147,6 +148,29 @@ def test_a_reply_is_heard_where_it_is_asked_for(tab: Tab, address: str, sound: P
     np.testing.assert_allclose(played[: len(pcm16)], pcm16)
     assert done["response"]["output"][0]["content"][0]["transcript"] in replies(tab)
     assert not tab.complaints()
+
+
+def test_an_old_error_is_not_why_a_connection_is_lost(tab: Tab, policy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(policies.server.realtime, "can_speak", lambda: False)
+    with running(policy) as (server, address):
+        tab.open(f"{address}/")
+        tab.click("#speak")
+        tab.click("#microphone")
+        tab.until("the error", lambda: "uv sync --extra speech" in say(tab))
+        before = len(decisions(tab))
+        tab.until("a decision", lambda: decisions(tab)[before:])
+        (connection,) = server._service.connections
+        connection._loop.call_soon_threadsafe(connection.end, Close.IDLE)
+        tab.until("the end", lambda: say(tab) == "the connection was lost")
+
+
+def test_a_key_that_no_browser_can_send_is_not_shown(tab: Tab, address: str) -> None:
+    tab.open(f"{address}/")
+    tab.run("document.querySelector('#key').focus()")
+    tab.call("Input.insertText", text="s3cret=")
+    tab.click("#microphone")
+    tab.until("a refusal", lambda: "letters, digits" in say(tab))
+    assert "s3cret" not in say(tab)
 
 
 def test_a_server_that_cannot_speak_says_so_and_writes(tab: Tab, address: str, monkeypatch: pytest.MonkeyPatch) -> None:

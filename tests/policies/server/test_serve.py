@@ -28,6 +28,7 @@ def test_health_and_numbers(address: str) -> None:
     assert "# TYPE soundflow_connections gauge" in metrics
     page = httpx2.get(f"{address}/")
     assert "default-src 'self'" in page.headers["content-security-policy"]
+    assert "frame-ancestors 'none'" in page.headers["content-security-policy"]
     for part in ("style.css", "main.js", "protocol.js", "plots.js", "voice.js", "capture.js", "favicon.svg"):
         assert httpx2.get(f"{address}/page/{part}").status_code == 200
     assert httpx2.get(f"{address}/page/../serve.py").status_code == 404
