@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
+import torch
 import uvicorn
 from starlette.websockets import WebSocket
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -171,6 +172,8 @@ def serve(
         logger.addHandler(handler)
         logger.setLevel(level)
         logger.propagate = False
+    # A core is left to the event loop: torch's threads spin while they wait for each other, and it would wait for them.
+    torch.set_num_threads(max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) - 1)))
     print(f"listening on {address}", file=out, flush=True)
     server.run_on_socket()
 
