@@ -117,7 +117,7 @@ def render_ansi(scenario: Scenario, trace: Trace) -> str:
             for i in range(min(due_chunk(event.onset_s + 1e-6), last), last + 1):
                 sounds[i] = "!" if event.decision == "RESPOND" else "-"
     actions = ["x" if step.invalid else ".R~"[step.kind] for step in trace.steps]
-    said = [f"{r.start_s:6.1f} s  {_describe(r, trace)}: {_printable(r.text) or '...'}" for r in trace.replies]
+    said = [f"{r.start_s:6.1f} s  {_describe(r, trace)}: {printable(r.text) or '...'}" for r in trace.replies]
     return "\n".join(
         [
             f"sound  {''.join(sounds)}",
@@ -168,14 +168,14 @@ def _reply_rows(trace: Trace, second_width: float) -> list[int]:
 
 def _caption(reply: Reply, trace: Trace) -> str:
     """Return what a reply said and how long after `ready_s`."""
-    text = _printable(reply.text)
+    text = printable(reply.text)
     if reply.cue is None:
         return text
     return f"{text}  ({reply.start_s - trace.cues[reply.cue].ready_s:+.1f} s)"
 
 
-def _printable(text: str) -> str:
-    """Return a reply as one line that no terminal obeys and every font can draw: an untrained policy says anything."""
+def printable(text: str) -> str:
+    """Return a text as one line that no terminal obeys and every font can draw: a model may write anything."""
     return "".join(character if character.isprintable() else "\ufffd" for character in text)
 
 

@@ -148,13 +148,15 @@ class LALM(PreTrainedModel):
         it is zero until the threshold is found and timing is reinforced. 0.5 is where the policy speaks.
         """
         hidden = hidden.float()  # bfloat16 would leave three digits of the odds
-        weight = self.lm_head.weight[self.layout.response].float() - self.lm_head.weight[self.layout.silent].float()
-        odds = hidden @ weight + self.decision_odds(hidden, head)
+        odds = hidden @ self._control_weight() + self.decision_odds(hidden, head)
         return torch.stack((F.logsigmoid(-odds), F.logsigmoid(odds)), dim=-1)
 
     @torch.no_grad()
     def sharpen_decision(self, factor: float) -> None:
         """Multiply the log-odds of `response` by a factor, by way of `decision_head`; the choice at 0.5 stays."""
-        weight = self.lm_head.weight[self.layout.response] - self.lm_head.weight[self.layout.silent]
-        self.decision_head.weight.mul_(factor).add_((factor - 1) * weight)
+        self.decision_head.weight.mul_(factor).add_((factor - 1) * self._control_weight())
         self.decision_head.bias.mul_(factor)
+
+    def _control_weight(self) -> Tensor:
+        """Return what the head makes the log-odds of `response` of, beside `decision_head`: float32 [hidden]."""
+        return self.lm_head.weight[self.layout.response].float() - self.lm_head.weight[self.layout.silent].float()

@@ -79,9 +79,6 @@ def _evaluate(options: argparse.Namespace) -> None:
         from policies.engine.recording import Recording  # noqa: PLC0415 - heavy
 
         thinking_s = Recording.load(thinking_s).thinking_times
-    from envs.thinking import check_thinking  # noqa: PLC0415 - heavy
-
-    check_thinking(thinking_s)  # before a progress bar stands in the way of what is wrong
     if options.out is not None:
         _evaluate_into(options, thinking_s)
         return

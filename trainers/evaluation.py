@@ -14,7 +14,7 @@ from envs.errors import PolicyError, did_you_mean
 from envs.metrics import Metric, evaluate_traces
 from envs.rewards import Reward
 from envs.scenario import Scenario
-from envs.thinking import ThinkingTime
+from envs.thinking import ThinkingTime, check_thinking
 from envs.tokenizer import ByteTokenizer, TextTokenizer
 from envs.trace import Trace
 from envs.trace_files import check_trace_folder, write_traces
@@ -217,10 +217,12 @@ def evaluate_on_clips(
 
     Raises:
         PolicyError: when the policy is neither a baseline nor a usable folder.
-        ManifestError, ScenarioError: when the recordings cannot be used, or `traces` holds some.
+        ManifestError, ScenarioError: when the recordings cannot be used, `traces` holds some, or nobody can think for
+            so long.
     """
     if traces is not None:
         check_trace_folder(traces)
+    check_thinking(thinking_s)
     check_player(policy)
     suite = clip_suite(clips, seed, held_out)
     player = load_player(policy, num_slots, seed, suite.learned)

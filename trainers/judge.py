@@ -290,10 +290,10 @@ def _play_blocks(name: str, policy: str, question: Question, folder: Path, num_s
     slots = min(num_slots, len(suite.seeds))
     with tqdm(total=len(suite.seeds), initial=there, unit="stream", desc=f"{suite.name}: {name}") as bar:
         player = load_player(policy, slots, question.seed, question.learned)
+        scenarios = partial(hear, suite, suite.scenario)
         for number in todo:
             if isinstance(player.policy, Numbered):  # its draws do not depend on which blocks this process plays
                 player.policy.episodes = number * BLOCK
-            scenarios = partial(hear, suite, suite.scenario)
             played = player.play(scenarios, blocks[number], slots, question.thinking_s, bar.update)
             write_block(_file(folder, number), played)
 

@@ -85,8 +85,8 @@ def rows_of(judged: Judged) -> list[Row]:
         coverage, conditions = {"named": named, "present": present}, dict(judged.conditions)
         for mode in modes or [STREAMS]:
             shown = _of_mode(own, mode) if modes else own
-            row = Row(policy, judged.suite, judged.tier, mode, shown, counts, coverage, judged.seed, commit, date)
-            rows.append(replace(row, conditions=conditions))
+            about = (policy, judged.suite, judged.tier, mode, shown, counts, coverage, judged.seed, commit, date)
+            rows.append(Row(*about, conditions=conditions))
     return rows
 
 

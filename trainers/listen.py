@@ -13,6 +13,7 @@ import numpy as np
 
 from envs.audio import stream_chunks
 from envs.clock import CHUNK_S, CHUNK_SAMPLES
+from envs.rendering import printable
 from envs.scenario import Audio
 from policies.engine import Engine, Sampling, StepEvent, WallClock
 from policies.engine.recording import Recording
@@ -198,11 +199,6 @@ def _text(policy: LALMPolicy, event: StepEvent, reply: list[int]) -> str:
     return text if event.reply_ended else text.rstrip("\ufffd")
 
 
-def _printable(text: str) -> str:
-    """Return a text in one line without what would steer a terminal; a model may write anything."""
-    return "".join(c if c.isprintable() else "\ufffd" for c in " ".join(text.split()))
-
-
 def _json_line(policy: LALMPolicy, event: StepEvent, reply: list[int], live: bool) -> str:
     line = {
         "time_s": round(event.time_s, 3),
@@ -225,5 +221,5 @@ def _text_line(policy: LALMPolicy, event: StepEvent, reply: list[int]) -> str:
     bar = ""
     if event.probability is not None:
         bar = f"{event.probability:.2f} {'#' * round(_BAR_WIDTH * event.probability)}"
-    text = "(cut)" if event.reply_cut else _printable(_text(policy, event, reply))
+    text = "(cut)" if event.reply_cut else printable(" ".join(_text(policy, event, reply).split()))
     return f"{event.time_s:8.1f} s  {event.decision:8s}  {bar:{_BAR_WIDTH + 5}s}  {text}".rstrip()

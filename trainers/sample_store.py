@@ -13,7 +13,7 @@ It is there whole or not at all.
 import json
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, overload
@@ -152,14 +152,6 @@ class SampleWriter:
         except OSError as problem:
             raise OSError(problem.errno, problem.strerror, str(self.folder)) from problem
         self.written += len(data)
-
-
-def store(samples: Iterable[StreamSample], folder: Path) -> StoredSamples:
-    """Write samples into a folder, and return them as they are read from there."""
-    with SampleWriter(folder) as writer:
-        for sample in samples:
-            writer.add(sample)
-    return StoredSamples(folder)
 
 
 def _starts(sizes: np.ndarray) -> np.ndarray:

@@ -24,7 +24,7 @@ from envs.suites.proactive_predictions import read_predictions
 from envs.suites.proactive_scores import CHRF_MATCH, Mode, SemanticMatch, score_predictions
 from envs.suites.proactive_sound_bench import RELEASED, ProactiveSoundBench
 from envs.suites.voicebench import JUDGE_PROMPT
-from envs.thinking import ThinkingTime
+from envs.thinking import ThinkingTime, check_thinking
 from envs.trace import Trace
 from trainers.config_loading import read_yaml
 from trainers.evaluation import GATE_FILE, JUDGED_BASELINES, load_player, plain_name
@@ -93,9 +93,10 @@ def run_suite(
 
     Raises:
         PolicyError: when the policy is neither a baseline nor a usable folder, or cannot be asked offline.
-        ScenarioError: when no item is there, or the suite has no meaning offline.
+        ScenarioError: when no item is there, the suite has no meaning offline, or nobody can think for so long.
         AudioError: when a recording cannot be decoded.
     """
+    check_thinking(thinking_s)
     seeds = suite.seeds
     if not seeds:
         raise ScenarioError(f"{suite.name}: {suite.coverage}; put its recordings where the release has them")

@@ -19,6 +19,7 @@ from policies.engine import StepEvent
 from policies.features import LogMel
 from policies.sequences import Turn
 from tests.policies.conftest import REPLIES, tiny_model
+from tests.trainers.stored import store
 from trainers.advantages import content_advantages, decision_advantages
 from trainers.config import ReinforcementConfig, SupervisedConfig
 from trainers.experience import experience
@@ -26,7 +27,6 @@ from trainers.losses import DualLoss
 from trainers.ppo import train_ppo
 from trainers.ppo_loss import all_action_gain, kl_divergence
 from trainers.rollouts import Rollout, collect
-from trainers.sample_store import store
 from trainers.samples import Collator, SampleMaker, hurried, timeline_turns
 from trainers.scenes import Composed, Steady
 from trainers.stage_data import StageData

@@ -13,8 +13,9 @@ from envs.errors import ConfigError
 from policies.sequences import Turn, lay_out
 from policies.tokenizer import ReplyTokenizer, train_tokenizer
 from tests.policies.conftest import REPLIES
+from tests.trainers.stored import store
 from trainers.packing import BatchStream, pack, pack_by_chance, padding_share
-from trainers.sample_store import StoredSamples, store
+from trainers.sample_store import StoredSamples
 from trainers.samples import Collator, StreamSample
 
 

@@ -10,7 +10,8 @@ from envs.proactive import ProactiveScenarios
 from policies.features import LogMel
 from policies.tokenizer import train_tokenizer
 from tests.policies.conftest import REPLIES, tiny_model
-from trainers.sample_store import SampleWriter, store
+from tests.trainers.stored import store
+from trainers.sample_store import SampleWriter
 from trainers.samples import SampleMaker, StreamSample
 
 

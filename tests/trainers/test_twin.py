@@ -34,12 +34,12 @@ from tests.policies.exactness import (
     check_engine_is_the_training_forward,
     check_streaming_is_offline,
 )
+from tests.trainers.stored import store
 from trainers.config import ReinforcementConfig, SupervisedConfig
 from trainers.critic import Critic
 from trainers.evaluation import play
 from trainers.listen import listen
 from trainers.ppo import train_ppo
-from trainers.sample_store import store
 from trainers.samples import SampleMaker, StreamSample
 from trainers.scenes import Steady
 from trainers.stage_data import StageData
