@@ -1,7 +1,7 @@
 """From the protocol's 24 kHz to the engine's 16 kHz, piece by piece, whatever the pieces."""
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
+from numpy.lib.stride_tricks import as_strided
 
 from envs.clock import CHUNK_SAMPLES
 from envs.scenario import Audio
@@ -29,26 +29,23 @@ class StreamResampler:
         """Take input samples float32 [n] in [-1, 1], any n; return all output that they complete, [-1, 1]."""
         first, end = self._taken, self._taken + len(samples)
         window = np.concatenate((self._past, samples))
-        count = [(end + 2 - phase) // _DOWN for phase in range(2)]  # outputs of each phase until `end`
-        done = [(first + 2 - phase) // _DOWN for phase in range(2)]
-        outputs = np.zeros((max(count) - min(done), 2), np.float32)
-        if len(samples):
-            heard = sliding_window_view(window, 2 * _HALF + 1)  # oldest first
-            for phase, taps in enumerate(self._phases):
-                oldest = _DOWN * done[phase] + phase - first  # input of the first output, in the window
-                of_phase = heard[oldest::_DOWN][: count[phase] - done[phase]]
-                products = np.multiply(of_phase.T, taps, order="C")
-                # one output alone `sum` would add up in another order, and to other bits
-                total = products.sum(axis=0) if len(of_phase) > 1 else np.add.accumulate(products)[-1]
-                outputs[done[phase] - min(done) : count[phase] - min(done), phase] = total
+        done = [(first + 2 - phase) // _DOWN for phase in range(2)]  # outputs of each phase before `first`
+        count = [(end + 2 - phase) // _DOWN for phase in range(2)]  # and before `end`
+        outputs = np.empty((max(count) - min(done), 2), np.float32)
+        for phase, taps in enumerate(self._phases):
+            oldest = _DOWN * done[phase] + phase - first  # input of the first output, in the window
+            rows, step = count[phase] - done[phase], window.strides[0]
+            heard = as_strided(window[oldest:], (rows, len(taps)), (_DOWN * step, step))  # of each output, oldest first
+            # Row by row and in one order, which `heard @ taps` has not: BLAS has others for few rows.
+            outputs[done[phase] - min(done) : count[phase] - min(done), phase] = np.einsum("ij,j->i", heard, taps)
         self._past, self._taken = window[len(window) - 2 * _HALF :], end
         flat, skip = outputs.reshape(-1), sum(done) - _UP * min(done)
         return flat[skip : skip + sum(count) - sum(done)].clip(-1.0, 1.0)
 
 
 def _taps(shift: float) -> Audio:
-    """Return the filter of one phase: float32 [2 * _HALF + 1, 1], oldest input first."""
-    offset = _HALF - np.arange(2 * _HALF + 1)[:, None] + shift
+    """Return the filter of one phase: float32 [2 * _HALF + 1], oldest input first."""
+    offset = _HALF - np.arange(2 * _HALF + 1) + shift
     cutoff = 2 * _CUTOFF_HZ / PROTOCOL_RATE
     inside = np.clip(1 - (offset / (_HALF + 1)) ** 2, 0, None)
     taps = cutoff * np.sinc(cutoff * offset) * np.i0(8.0 * np.sqrt(inside)) / np.i0(8.0)

@@ -1,5 +1,6 @@
 """`soundflow serve`: a policy behind an address, until it is told to stop."""
 
+import gc
 import logging
 import math
 import os
@@ -174,6 +175,9 @@ def serve(
         logger.propagate = False
     # A core is left to the event loop: torch's threads spin while they wait for each other, and it would wait for them.
     torch.set_num_threads(max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) - 1)))
+    # What is there now stays: to look through all of it for garbage holds every session up for half a second.
+    gc.collect()
+    gc.freeze()
     print(f"listening on {address}", file=out, flush=True)
     server.run_on_socket()
 

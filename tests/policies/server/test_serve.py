@@ -62,6 +62,21 @@ def test_serve_prints_its_address_drains_a_reply_and_stops(policy: Path) -> None
     assert "s3cret" not in log
 
 
+def test_serve_keeps_its_process_free_for_clients(policy: Path) -> None:
+    """The model is no business of the garbage collector's, and torch leaves a core to the event loop."""
+    script = """
+import gc, os, pathlib, sys, torch
+from policies.server import serve
+torch.set_num_threads(os.cpu_count())
+serve.Server.run_on_socket = lambda self: print(len(gc.get_objects()), torch.get_num_threads())
+serve.serve(pathlib.Path(sys.argv[1]), "127.0.0.1", 0, 1, "UNSET", ())
+"""
+    out = subprocess.run([sys.executable, "-c", script, policy], text=True, stdout=subprocess.PIPE, check=True).stdout
+    objects, threads = map(int, out.splitlines()[-1].split())
+    assert objects < 10_000  # a model, and the modules that it needs, are 400,000
+    assert threads == max(1, (os.cpu_count() or 1) - 1)
+
+
 def test_a_stop_waits_no_longer_than_it_may(policy: Path) -> None:
     """A reply that does not end, since nothing steps any more, is left after the time to drain."""
 
