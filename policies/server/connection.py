@@ -22,7 +22,7 @@ from policies.tokenizer import ReplyTokenizer
 
 T = TypeVar("T")
 Abort = Callable[[WebSocket, int, float], None]  # closes one whose client does not read, within so many seconds
-_CROWDED = 64  # unsent events from which on nothing more is read
+_CROWDED = 64  # unsent events, or errands, from which on nothing more is read
 
 
 class Connection:
@@ -173,7 +173,7 @@ class Connection:
         self._refuse(Close.LIFETIME, "session_expired", lifetime)
 
     async def _read(self) -> None:
-        """Take client events one by one; nothing is read while too much is unsent."""
+        """Take client events one by one."""
         while not self._over.done():
             try:
                 text = await asyncio.wait_for(self._receive(), self._limits.idle_s)
@@ -183,9 +183,15 @@ class Connection:
             if text is None or self._draining:
                 return
             self._take(text)
-            if self._unsent.qsize() > _CROWDED:
-                await self._unsent.join()
-            await asyncio.sleep(0)  # others first: what has come already is received without giving way, from 3.12 on
+            await self._hold_back()
+
+    async def _hold_back(self) -> None:
+        """Read nothing while too much is unsent or undone: it waits on the client's side then."""
+        if self._unsent.qsize() > _CROWDED:
+            await self._unsent.join()
+        while len(self._errands) > _CROWDED:
+            await asyncio.wait(self._errands, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.sleep(0)  # others first: what has come already is received without giving way, from 3.12 on
 
     async def _receive(self) -> str | None:
         """Return the next message; None: there is none any more."""

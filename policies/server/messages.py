@@ -29,7 +29,8 @@ class ProtocolError(Exception):
 
     def event(self, client_event_id: str | None) -> Event:
         """Return it as the protocol's `error`, about the client event of that id."""
-        error = {"type": "invalid_request_error", "code": self.code, "message": str(self), "param": self.param}
+        kind = "server_error" if self.code == "server_error" else "invalid_request_error"
+        error = {"type": kind, "code": self.code, "message": str(self), "param": self.param}
         return {"type": "error", "error": error | {"event_id": client_event_id}}
 
 

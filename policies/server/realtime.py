@@ -325,9 +325,10 @@ class RealtimeSession:
         self.response.begin()
 
     def _new_response(self, modality: Modality, metadata: dict[str, str] | None = None) -> Response:
+        most = self._settings.max_output_tokens
         if modality == "audio":
-            return SpokenResponse(self._outlet, metadata, self._helpers, self._limits.speech_lead_s)
-        return Response(self._outlet, metadata)
+            return SpokenResponse(self._outlet, most, metadata, self._helpers, self._limits.speech_lead_s)
+        return Response(self._outlet, most, metadata)
 
     def _steer(self, sampling: Sampling, respond_at: int | None = None, cut: bool = False) -> None:
         # Every order is answered by one `steered`, so that they can be counted: events before it are of the past.

@@ -71,16 +71,17 @@ class Response:
 
     Args:
         outlet: Of the session.
+        max_output_tokens: Of its session.
         metadata: Of the client, echoed.
     """
 
     modality: Modality = "text"
 
-    def __init__(self, outlet: Outlet, metadata: dict[str, str] | None = None) -> None:
+    def __init__(self, outlet: Outlet, max_output_tokens: int | str, metadata: dict[str, str] | None = None) -> None:
         self.id = outlet.new_id("resp")
         self.begun = False  # the engine has opened it
         self.written = False  # the engine has ended it
-        self._out, self._metadata = outlet, metadata
+        self._out, self._max_output_tokens, self._metadata = outlet, max_output_tokens, metadata
         self._text = ""  # that was decoded
         self._item: Event | None = None
         self._tokens: list[int] = []
@@ -158,7 +159,7 @@ class Response:
             "status_details": details,
             "output": [] if self._item is None else [self._item],
             "output_modalities": [self.modality],
-            "max_output_tokens": "inf",
+            "max_output_tokens": self._max_output_tokens,
             "metadata": self._metadata,
             "usage": None if status == "in_progress" else usage,
         }

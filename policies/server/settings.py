@@ -65,12 +65,16 @@ class Settings:
                 new = replace(new, turn_detection=_turn_detection(holder["turn_detection"], path))
         return new
 
+    @property
+    def max_output_tokens(self) -> int | str:
+        """Tokens of a reply, as the protocol has them."""
+        return self.sampling.max_reply_tokens or "inf"
+
     def to_json(self, session_id: str, model: str, expires_at: int) -> Event:
         """Return the session as the protocol shows it, with the fields of GA and of beta."""
         vad = self.turn_detection
         kind = "server_vad" if isinstance(vad, ServerVAD) else "semantic_vad"
         detection = None if vad is None else {"type": kind, **asdict(vad)}
-        most = self.sampling.max_reply_tokens or "inf"
         audio_format = {"type": "audio/pcm", "rate": PROTOCOL_RATE}
         heard = {"format": audio_format, "turn_detection": detection, "transcription": None, "noise_reduction": None}
         return {
@@ -84,13 +88,13 @@ class Settings:
             "tool_choice": "none",
             "output_modalities": [self.modality],
             "audio": {"input": heard, "output": {"format": audio_format, "voice": ENGLISH.name, "speed": 1.0}},
-            "max_output_tokens": most,
+            "max_output_tokens": self.max_output_tokens,
             "modalities": ["text"] if self.modality == "text" else ["text", "audio"],
             "voice": ENGLISH.name,
             "input_audio_format": "pcm16",
             "output_audio_format": "pcm16",
             "turn_detection": detection,
-            "max_response_output_tokens": most,
+            "max_response_output_tokens": self.max_output_tokens,
             "soundflow": {name: getattr(self.sampling, name) for name in _OWN},
         }
 

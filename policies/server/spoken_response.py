@@ -29,6 +29,7 @@ class SpokenResponse(Response):
 
     Args:
         outlet: Of the session.
+        max_output_tokens: Of its session.
         metadata: Of the client, echoed.
         helpers: Speak it, and remind of what is still to send.
         lead_s: How much may be sent before it is heard: what a client has still to drop when the reply is cancelled.
@@ -36,8 +37,15 @@ class SpokenResponse(Response):
 
     modality = "audio"
 
-    def __init__(self, outlet: Outlet, metadata: dict[str, str] | None, helpers: Helpers, lead_s: float) -> None:
-        super().__init__(outlet, metadata)
+    def __init__(
+        self,
+        outlet: Outlet,
+        max_output_tokens: int | str,
+        metadata: dict[str, str] | None,
+        helpers: Helpers,
+        lead_s: float,
+    ) -> None:
+        super().__init__(outlet, max_output_tokens, metadata)
         self._helpers, self._lead_s = helpers, lead_s
         self._unspoken = ""  # no whole sentence yet
         self._being_made = 0  # sentences

@@ -206,6 +206,30 @@ def test_nobody_waits_for_the_work_of_those_that_have_gone(policy: Path, monkeyp
         run(talk)
 
 
+def test_what_is_not_yet_judged_is_bounded_and_nothing_is_lost(policy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chunks = 100
+
+    async def talk() -> None:
+        hearing, busy, handed_over = server._service.skills.hearing, threading.Event(), list[Any]()
+        submit = hearing.submit
+        submit(busy.wait, PATIENT_S)
+        monkeypatch.setattr(hearing, "submit", lambda *work: handed_over.append(work) or submit(*work))
+        async with client(url) as talker, client(url) as bystander:
+            vad = {"type": "server_vad"}
+            await talker.send("session.update", session={"turn_detection": vad, "soundflow": {"threshold": 1}})
+            for _ in range(chunks):
+                await talker.send("input_audio_buffer.append", audio=pcm(0.4))
+            await talker.until("response.listen", 64)
+            await hears(bystander)
+            assert len(handed_over) <= 65
+            busy.set()
+            await talker.until("response.listen", chunks - 64)
+            assert len(handed_over) == chunks
+
+    with running(policy, Limits(audio_burst_s=1e6), vad="silero") as (server, url):
+        run(talk)
+
+
 EVENTS = [
     '{"type":"session.update","session":{"turn_detection":{"type":"server_vad"},"soundflow":{"threshold":0.5}}}',
     '{"type":"input_audio_buffer.append","audio":"' + pcm(0.05) + '"}',
@@ -310,6 +334,7 @@ def test_a_step_that_fails_ends_its_sessions_with_an_error_and_new_ones_are_serv
                 await hurt.send("input_audio_buffer.append", audio=pcm(0.4))
                 assert await closed(hurt) == (Close.ENGINE_FAILED, ["server_error"])
                 assert "memory" not in json.dumps(hurt.seen)
+                assert [e["error"]["type"] for e in hurt.seen if e["type"] == "error"] == ["server_error"]
             await hears(safe)
 
     with running(policy) as (server, url):

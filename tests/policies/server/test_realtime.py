@@ -100,7 +100,7 @@ def test_a_turn_that_the_client_asks_for(address: str) -> None:
             await talker.send("response.create", response={"metadata": {"client_event_id": "7"}, "voice": "x"})
             done = (await talker.until("response.done"))["response"]
             assert done["status"] == "completed"
-            assert done["metadata"] == {"client_event_id": "7"}
+            assert (done["metadata"], done["max_output_tokens"]) == ({"client_event_id": "7"}, "inf")
             kinds = talker.kinds("response.listen", "response.speak")
             assert once(kinds[kinds.index("response.created") :]) == TURN
             text = "".join(e["delta"] for e in talker.seen if e["type"] == "response.output_text.delta")
@@ -173,11 +173,12 @@ def test_a_response_that_there_is_no_room_for_fails_and_the_next_one_does_not(
 def test_the_model_decides_and_goes_on_where_the_client_falls_silent(address: str) -> None:
     async def talk() -> None:
         async with client(address) as talker:
-            await talker.send("session.update", session={"soundflow": {"threshold": 0}})
+            await talker.send("session.update", session={"soundflow": {"threshold": 0}, "max_output_tokens": 5})
             await talker.until("session.updated")
             await talker.send("input_audio_buffer.append", audio=pcm(0.4))
             done = (await talker.until("response.done"))["response"]
-            assert (done["status"], done["metadata"]) == ("completed", None)
+            assert (done["status"], done["metadata"], done["max_output_tokens"]) == ("completed", None, 5)
+            assert done["usage"]["output_tokens"] == 5
             assert once(talker.kinds("session.created", "session.updated", "response.speak")) == TURN
 
     run(talk)

@@ -54,8 +54,11 @@ def test_serve_prints_its_address_drains_a_reply_and_stops(policy: Path) -> None
                 assert await closed(talker) == (Close.RESTART, [])
                 assert talker.seen[-1]["response"]["status"] == "completed"
 
-        run(talk)
-        _, log = process.communicate(timeout=PATIENT_S)
+        try:
+            run(talk)
+            _, log = process.communicate(timeout=PATIENT_S)
+        finally:
+            process.kill()  # else one that hangs would be waited for
     lines = [json.loads(entry) for entry in log.splitlines()]
     assert [entry["event"] for entry in lines] == ["session opened", "draining", "session closed"]
     assert lines[-1]["code"] == "1012"
