@@ -54,6 +54,7 @@ def test_there_are_packaged_configurations() -> None:
         "four_stages",
         "ppo",
         "quiet",
+        "mixed",
         "grpo",
         "gate",
     }
