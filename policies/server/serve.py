@@ -22,7 +22,7 @@ from policies.server.access import Access
 from policies.server.app import Service, make_app
 from policies.server.engine_thread import EngineThread
 from policies.server.limits import Limits
-from policies.server.telemetry import LOGGER, JsonFormatter
+from policies.server.telemetry import LOGGER, JsonFormatter, is_no_fault_of_a_client
 from policies.server.turns import VADKind
 from policies.server.workers import Skills, can_speak
 from policies.silero import load_detector
@@ -169,6 +169,7 @@ def serve(
     )
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter())
+    handler.addFilter(is_no_fault_of_a_client)
     for logger, level in ((LOGGER, logging.INFO), (logging.getLogger("uvicorn.error"), logging.WARNING)):
         logger.addHandler(handler)
         logger.setLevel(level)

@@ -8,6 +8,10 @@ from datetime import UTC, datetime
 from policies.engine.stats import EngineStats
 
 LOGGER = logging.getLogger("soundflow.server")
+_FAULTS_OF_CLIENTS = {  # which uvicorn calls errors; our own lines tell of them
+    "ASGI callable returned without completing handshake.",  # somebody was refused
+    "Invalid UTF-8 sequence received from client.",
+}
 
 
 class JsonFormatter(logging.Formatter):
@@ -29,6 +33,11 @@ class JsonFormatter(logging.Formatter):
             if trace is not None:
                 line["where"] = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
         return json.dumps(line)
+
+
+def is_no_fault_of_a_client(record: logging.LogRecord) -> bool:
+    """Return whether a line is to be written: a filter."""
+    return record.getMessage() not in _FAULTS_OF_CLIENTS
 
 
 def log(event: str, level: int = logging.INFO, **fields: str | float | None) -> None:

@@ -42,13 +42,14 @@ def write_talker(folder: Path, tokenizer: ReplyTokenizer, reply_tokens: int = 8)
 @contextmanager
 def running(policy: Path, limits: Limits | None = None, **options: Any) -> Iterator[tuple[Server, str]]:
     server, address = make_server(policy, port=0, limits=limits, **options)
-    thread = threading.Thread(target=server.run_on_socket)
+    thread = threading.Thread(target=server.run_on_socket, daemon=True)
     thread.start()
     try:
         yield server, address
     finally:
         server.should_exit = True
-        thread.join()
+        thread.join(PATIENT_S)
+        assert not thread.is_alive()
 
 
 @pytest.fixture(scope="session")

@@ -46,7 +46,14 @@ def test_serve_prints_its_address_drains_a_reply_and_stops(policy: Path) -> None
         url = line.split()[-1]
 
         async def talk() -> None:
-            async with client(url, additional_headers={"Authorization": "Bearer s3cret"}) as talker:
+            with pytest.raises(InvalidStatus, match="401"):
+                async with client(url, additional_headers={"Authorization": "Bearer a guess"}):
+                    pass
+            key = {"Authorization": "Bearer s3cret"}
+            async with client(url, additional_headers=key) as broken:
+                await broken.socket.send(b"\xff", text=True)
+                assert await closed(broken) == (Close.NOT_UTF8, [])
+            async with client(url, additional_headers=key) as talker:
                 await talker.send("session.update", session={"soundflow": {"threshold": 0}})
                 await talker.send("input_audio_buffer.append", audio=pcm(0.4))
                 await talker.until("response.output_item.added")
@@ -60,7 +67,9 @@ def test_serve_prints_its_address_drains_a_reply_and_stops(policy: Path) -> None
         finally:
             process.kill()  # else one that hangs would be waited for
     lines = [json.loads(entry) for entry in log.splitlines()]
-    assert [entry["event"] for entry in lines] == ["session opened", "draining", "session closed"]
+    told = [entry["event"] for entry in lines]
+    assert told[:3] == ["connection refused", "session opened", "session closed"]  # faults of clients are no errors
+    assert told[3:] == ["session opened", "draining", "session closed"]
     assert lines[-1]["code"] == "1012"
     assert "s3cret" not in log
 
