@@ -39,6 +39,12 @@ def write_talker(folder: Path, tokenizer: ReplyTokenizer, reply_tokens: int = 8)
     return folder
 
 
+@pytest.fixture(scope="session")
+def talkative(tokenizer: ReplyTokenizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A policy whose replies are longer than any test wants to hear."""
+    return write_talker(tmp_path_factory.mktemp("talkative") / "talkative", tokenizer, reply_tokens=60)
+
+
 @contextmanager
 def running(policy: Path, limits: Limits | None = None, **options: Any) -> Iterator[tuple[Server, str]]:
     server, address = make_server(policy, port=0, limits=limits, **options)

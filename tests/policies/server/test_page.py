@@ -199,6 +199,30 @@ def test_what_is_cut_is_not_heard_to_its_end(tab: Tab, address: str) -> None:
     assert queued == 3
 
 
+def test_a_reply_that_is_cut_is_silent_at_once(tab: Tab, talkative: Path) -> None:
+    with running(talkative, speak=True) as (server, address):
+        tab.open(f"{address}/")
+        tab.run("""{
+            const { stop } = AudioBufferSourceNode.prototype;
+            window.cut = 0;
+            AudioBufferSourceNode.prototype.stop = function () {
+                cut += 1;
+                stop.call(this);
+            };
+        }""")
+        press(tab, "Home", on="#threshold")
+        tab.click("#speak")
+        tab.click("#microphone")
+        tab.until("sound", lambda: [e for e in tab.frames("Received") if e["type"] == "response.output_audio.delta"])
+        assert tab.run("cut") == 0
+        (connection,) = server._service.connections
+        cancel = {"type": "response.cancel"}
+        connection._loop.call_soon_threadsafe(connection._carry_on, lambda: connection.session.receive(cancel))
+        tab.until("silence", lambda: tab.run("cut"))
+        done = next(e for e in tab.frames("Received") if e["type"] == "response.done")
+        assert done["response"]["status"] == "cancelled"
+
+
 def test_a_microphone_that_is_refused_is_named(tab: Tab, address: str) -> None:
     tab.open(f"{address}/")
     tab.run("navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException('Permission denied')), 0")

@@ -13,8 +13,7 @@ from envs.errors import ServerError
 from envs.speech.espeak import say
 from policies.server.limits import Limits
 from policies.server.serve import make_server
-from policies.tokenizer import ReplyTokenizer
-from tests.policies.server.conftest import Client, client, pcm, run, running, write_talker
+from tests.policies.server.conftest import Client, client, pcm, run, running
 
 SILENT_UNTIL_ASKED = {"soundflow": {"threshold": 2}}
 SPOKEN = [
@@ -32,12 +31,6 @@ SPOKEN = [
     "conversation.item.done",
     "response.done",
 ]
-
-
-@pytest.fixture(scope="module")
-def talkative(tokenizer: ReplyTokenizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A policy whose replies are longer than any test wants to hear."""
-    return write_talker(tmp_path_factory.mktemp("talkative") / "talkative", tokenizer, reply_tokens=60)
 
 
 def spoken(text: str) -> str:
