@@ -55,6 +55,7 @@ def test_there_are_packaged_configurations() -> None:
         "ppo",
         "quiet",
         "mixed",
+        "recordings",
         "grpo",
         "gate",
     }
