@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from envs.errors import PolicyError, first_line
+from envs.errors import PolicyError, SoundFlowError, first_line
 from envs.rewards import Reward
 from envs.rewards.bill import Bill, sum_bills
 from policies.modeling_lalm import LALM
@@ -106,6 +106,7 @@ class Backend(Protocol):
 
         Raises:
             PolicyError: when it cannot be played.
+            SoundFlowError: when what it is played with fails, such as the reward.
         """
 
     def bills(self) -> dict[str, Bill]:
@@ -220,6 +221,9 @@ class RayBackend:
         num_workers: Actors.
         num_cpus: Cores that each takes.
         num_gpus: GPUs that each takes, or a part of one.
+
+    Raises:
+        PolicyError: when there is to be no actor, Ray is not installed, or its cluster has too few cores for all.
     """
 
     def __init__(self, player: Player, num_workers: int, num_cpus: float = 1, num_gpus: float = 0) -> None:
@@ -230,6 +234,12 @@ class RayBackend:
         shared = copy.copy(player)
         shared.model, shared.version = copy.deepcopy(player.model).cpu(), -1
         self._shared = self._ray.put(shared)
+        wanted, has = num_workers * num_cpus, self._ray.cluster_resources().get("CPU", 0)
+        if wanted > has:  # Ray would wait for more machines, for ever
+            raise PolicyError(
+                f"{num_workers} rollout workers take {wanted:g} cores, and Ray's cluster has {has:g}; ask for fewer"
+                " (ppo.rollout_workers), or add machines to the cluster first"
+            )
         actor = self._ray.remote(_RayPlayer).options(
             num_cpus=num_cpus, num_gpus=num_gpus, max_restarts=RESTARTS, max_task_retries=RESTARTS
         )
@@ -255,6 +265,7 @@ class RayBackend:
 
         Raises:
             PolicyError: when it failed, or its actor died again and again.
+            SoundFlowError: what the worker raised, such as a reward's failure.
         """
         played: list[Played] = self._wait(begun)
         return played
@@ -277,6 +288,9 @@ class RayBackend:
         try:
             return self._ray.get(asked)
         except self._ray.exceptions.RayError as error:
+            cause = getattr(error, "cause", None)
+            if isinstance(cause, SoundFlowError):  # what it would have said here: Ray's own begins with the actor
+                raise cause from error
             raise PolicyError(first_line(f"a worker cannot play its episodes: {error}")) from error
 
 

@@ -1,6 +1,7 @@
 """Workers: the same rollouts wherever they are played, none too old, none lost, none twice."""
 
 import importlib.util
+import math
 import os
 import signal
 from collections.abc import Iterator
@@ -11,10 +12,10 @@ import pytest
 import torch
 
 import trainers.credit
-from envs.errors import PolicyError
+from envs.errors import ConfigError, PolicyError
 from envs.foley import Foley
 from envs.proactive import ProactiveScenarios
-from envs.rewards import Reward
+from envs.rewards import Moment, Reward
 from policies.modeling_lalm import LALM
 from policies.tokenizer import ReplyTokenizer, train_tokenizer
 from tests.policies.conftest import REPLIES, tiny_model
@@ -200,6 +201,33 @@ def test_a_task_that_fails_says_why(tokenizer: ReplyTokenizer, actors: RayBacken
     with pytest.raises(PolicyError, match="a worker cannot play its episodes") as error:
         workers.gather()
     assert "\n" not in str(error.value)
+
+
+@NEEDS_RAY
+@pytest.mark.usefixtures("ray")
+def test_more_actors_than_the_cluster_has_cores_are_refused(tokenizer: ReplyTokenizer) -> None:
+    """Ray waits for a machine that may never come: the run stood still, and said nothing."""
+    with pytest.raises(PolicyError, match="3 rollout workers take 3 cores, and Ray's cluster has 2; ask for fewer"):
+        RayBackend(Player(tiny_model(tokenizer), tokenizer, ALWAYS, REWARD), 3)
+
+
+class NaNAtStep5:
+    def value(self, moment: Moment) -> float:
+        return math.nan if moment.step == 5 else 0.0
+
+
+@NEEDS_RAY
+@pytest.mark.usefixtures("ray")
+def test_a_reward_that_fails_in_an_actor_is_named_as_it_is_here(tokenizer: ReplyTokenizer) -> None:
+    """Ray's message begins with the actor, and a line further down was lost: which component, episode and step."""
+    reward = Reward([("broken", 1.0, NaNAtStep5())])
+    backend = RayBackend(Player(tiny_model(tokenizer), tokenizer, ALWAYS, reward), 1, num_cpus=0)  # the other tests' actors have them
+    workers = RolloutWorkers(backend, 2)
+    workers.put(model_of(tokenizer, SILENT).state_dict())
+    workers.request(SEEDS[:2], SAMPLING_SEED)
+    with pytest.raises(ConfigError, match="^reward: component 'broken' gave nan at step 5 of scenario 100, expected"):
+        workers.gather()
+    workers.close()
 
 
 def test_what_makes_no_sense_is_refused(tokenizer: ReplyTokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
