@@ -156,12 +156,20 @@ def _validate(
         # strict JSON, and not strict Python: a list may fill a tuple, while text never becomes a number
         return checked.model_validate_json(json.dumps({"config": data})).config, []  # type: ignore[attr-defined]
     except ValidationError as error:
-        faults = []
-        for fault in error.errors():
+        faults, found = [], error.errors()
+        for fault in found:
+            if any(_is_short_by(fault, other) for other in found):
+                continue
             parts = [str(part) for part in fault["loc"][1:]]
             where = next((source[key] for key in source if _overlap(key.split("."), parts)), path)
             faults.append(f"{where}: {_describe(cls, parts, fault)}")
         return None, faults
+
+
+def _is_short_by(fault: Any, other: Any) -> bool:
+    """Return whether a list is only called too short since one of its items was left out, which has its own fault."""
+    within: bool = other["loc"][: len(fault["loc"])] == fault["loc"]
+    return fault["type"] == "too_short" and within and other is not fault
 
 
 def _overlap(one: list[str], other: list[str]) -> bool:
@@ -183,6 +191,10 @@ def _describe(cls: type, parts: list[str], fault: Any) -> str:
     )
     if fault["type"] == "dataclass_type":
         expected = "a section of keys"
+    if fault["type"] in ("list_type", "tuple_type"):
+        expected = "a list"
+    if fault["type"] == "too_short":
+        expected = f"a list of at least {fault['ctx']['min_length']}"
     return f"{key} is {_shown(fault['input'])}, expected {expected}"
 
 

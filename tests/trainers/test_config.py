@@ -101,6 +101,10 @@ def test_everything_wrong_is_said_at_once(tmp_path: Path) -> None:
     assert "override 'model.num_layers=-1': model.num_layers is -1, expected greater than 0" in said
 
 
+def test_a_list_whose_item_is_wrong_is_not_called_too_short(tmp_path: Path) -> None:
+    assert error(tmp_path, "", "evaluation.thresholds=[2]").count("evaluation.thresholds") == 2  # override and key
+
+
 def test_a_key_of_another_section_is_suggested(tmp_path: Path) -> None:
     assert "unknown key 'iterations'; did you mean 'ppo.iterations'?" in error(tmp_path, "", "iterations=4")
 
@@ -113,7 +117,9 @@ def test_a_key_of_another_section_is_suggested(tmp_path: Path) -> None:
         ("seed: 1.0", "seed is 1.0, expected an integer"),
         ("seed: -1", "seed is -1, expected greater than or equal to 0"),
         ("seed: 4294967296", "seed is 4294967296, expected less than 4294967296"),
-        ("evaluation: {thresholds: []}", "evaluation.thresholds"),
+        ("evaluation: {thresholds: []}", "evaluation.thresholds is [], expected a list of at least 1"),
+        ("evaluation: {thresholds: 0.5}", "evaluation.thresholds is 0.5, expected a list"),
+        ("reward: 5", "reward is 5, expected a list"),
         ("seed: " + 3000 * "[", "run.yaml: nested too deep"),
         ("ppo: {gamma: .nan}", "ppo.gamma is nan, expected a finite number"),
         ("ppo: {gamma: 1.5}", "ppo.gamma is 1.5, expected less than or equal to 1"),
