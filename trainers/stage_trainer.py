@@ -246,6 +246,7 @@ class StageTrainer(Trainer):
 
     def __init__(self, *args: Any, rows: Tensor | None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.args._n_gpu = min(self.args.n_gpu, 1)  # `Trainer` would deal a batch out to all GPUs by `DataParallel`
         self.rows, self.learners = rows, Learners()
         self.loss_sum, self.loss_count = 0.0, 0  # since the loss was logged
 

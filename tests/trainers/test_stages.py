@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from transformers import TrainingArguments
 
 from envs.abilities import AbilityScenarios, World
 from envs.corpus import Corpus, CorpusSpec, write_corpus
@@ -36,7 +37,7 @@ from trainers.samples import SampleMaker
 from trainers.scenes import TRAIN_SEEDS, VALIDATION_SEEDS, seeds
 from trainers.stage_config import DataPart, FollowingConfig, FormatConfig, StreamingConfig, SupervisedRunConfig
 from trainers.stage_data import Sounds, compose_stage, mix_of, shares
-from trainers.stage_trainer import Place, fit_stage, free_modules
+from trainers.stage_trainer import Place, StageTrainer, fit_stage, free_modules
 from trainers.validation import measure
 
 Captured = pytest.CaptureFixture[str]
@@ -62,6 +63,17 @@ def changed(before: Path, after: Path) -> set[str]:
 @pytest.fixture(scope="module")
 def tokenizer() -> ReplyTokenizer:
     return train_tokenizer(REPLIES, 300)
+
+
+def test_a_process_learns_on_one_gpu_though_the_machine_has_two(
+    tmp_path: Path, tokenizer: ReplyTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`Trainer` would wrap the loss for `DataParallel`, which cannot cut its batches up; torchrun is for more GPUs."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    arguments = TrainingArguments(output_dir=str(tmp_path), report_to=[])
+    assert arguments.n_gpu == 2
+    trainer = StageTrainer(model=DualLoss(tiny_model(tokenizer), 1.0), args=arguments, rows=None)
+    assert trainer.args.n_gpu == 1
 
 
 def test_the_four_stages_in_a_row(tmp_path: Path, capsys: Captured) -> None:
