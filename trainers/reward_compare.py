@@ -78,7 +78,9 @@ def load_reward(path: Path) -> Reward:
         entries = data
     elif isinstance(data, dict):
         config = read_config(path)[1] if "kind" in data else load_config(QuickstartConfig, path)
-        entries = getattr(config, "reward", [])
+        if not hasattr(config, "reward"):
+            raise ConfigError(f"{path}: kind is {data['kind']!r}, a run without a reward; name a file that lists one")
+        entries = config.reward
     else:
         raise ConfigError(f"{path}: expected a list of the reward's components, or a run's keys with `reward`")
     try:

@@ -36,12 +36,13 @@ def _component(entry: Mapping[str, Any]) -> tuple[str, float, RewardComponent]:
     if not name:
         raise ConfigError(f"reward: the component of class {path!r} has no name; give it one to see it in the logs")
     build = COMPONENTS[name] if path is None else import_class(str(path), "reward")
+    weight = entry.get("weight", 1.0)
+    if type(weight) not in (int, float) or not math.isfinite(weight):  # a text never becomes a number, nor a truth
+        raise ConfigError(f"reward: component {name!r} has weight {weight!r}, expected a finite number")
     try:
-        weight, component = float(entry.get("weight", 1.0)), build(**args)
+        component = build(**args)
     except Exception as error:  # a user's code may raise anything
         raise ConfigError(f"reward: component {name!r} cannot be built: {error}") from error
-    if not math.isfinite(weight):
-        raise ConfigError(f"reward: component {name!r} has weight {weight}, expected a finite number")
     if not callable(getattr(component, "value", None)):
         raise ConfigError(f"reward: component {name!r}: {path!r} has no method value(moment) -> float")
-    return name, weight, component
+    return name, float(weight), component

@@ -136,6 +136,7 @@ def test_a_scorers_bill_is_printed_and_lies_beside_the_traces(
         ("7", "expected a list of the reward's components"),
         ("- {name: latancy}", "did you mean 'latency'"),
         ("rewrad: []", "did you mean 'reward'"),
+        ("{kind: supervised, stages: [format]}", "kind is 'supervised', a run without a reward"),
         ("- {name: miss, name: miss}", "key 'name' was given in line 1 already"),
         ("- [", "not valid YAML"),
     ],
