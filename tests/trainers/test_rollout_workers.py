@@ -221,7 +221,9 @@ class NaNAtStep5:
 def test_a_reward_that_fails_in_an_actor_is_named_as_it_is_here(tokenizer: ReplyTokenizer) -> None:
     """Ray's message begins with the actor, and a line further down was lost: which component, episode and step."""
     reward = Reward([("broken", 1.0, NaNAtStep5())])
-    backend = RayBackend(Player(tiny_model(tokenizer), tokenizer, ALWAYS, reward), 1, num_cpus=0)  # the other tests' actors have them
+    backend = RayBackend(
+        Player(tiny_model(tokenizer), tokenizer, ALWAYS, reward), 1, num_cpus=0
+    )  # the other tests' actors have them
     workers = RolloutWorkers(backend, 2)
     workers.put(model_of(tokenizer, SILENT).state_dict())
     workers.request(SEEDS[:2], SAMPLING_SEED)
