@@ -1,12 +1,13 @@
 """Whether a batch can fit into memory at all, asked before minutes of composing and training."""
 
+import math
 import os
 
 import torch
 
 from envs.errors import ConfigError
 from policies.modeling_lalm import LALM
-from trainers.config import StageConfig
+from trainers.config import ReinforcementConfig, StageConfig
 from trainers.learners import Learners
 
 _HIDDEN, _INTERMEDIATE = 8, 4  # rows of either width that a layer keeps of a token for its gradients
@@ -46,13 +47,44 @@ def check_memory(name: str, config: StageConfig, model: LALM, shared_by: Learner
         ConfigError: naming the key, when it could not.
     """
     device, processes = (model.device, 1) if shared_by is None else (shared_by.device, shared_by.count)
-    has, wants = _total_bytes(device), least_bytes(model, config.max_tokens_per_batch, processes)
-    if has is not None and wants > has:
+    if more := _more_than(device, least_bytes(model, config.max_tokens_per_batch, processes)):
         raise ConfigError(
-            f"{name}.max_tokens_per_batch is {config.max_tokens_per_batch}, and a step on so many takes at least"
-            f" {wants / 1e9:.2g} GB with this model, of {has / 1e9:.2g} GB that {device} has; allow fewer tokens,"
-            " and accumulate batches"
+            f"{name}.max_tokens_per_batch is {config.max_tokens_per_batch}, and a step on so many takes {more}; allow"
+            " fewer tokens, and accumulate batches"
         )
+
+
+def check_minibatch(config: ReinforcementConfig, model: LALM, least_chunks: int, learners: Learners) -> None:
+    """Ask whether what an update takes through the model at once could fit into the memory of the learning device.
+
+    Args:
+        config: Of PPO or GRPO.
+        model: With gradients on what is trained; adapters are small, and need not be there yet.
+        least_chunks: Of the shortest stream that may be played.
+        learners: They share a minibatch, and with `fsdp` the weights.
+
+    Raises:
+        ConfigError: naming the keys, when it could not.
+    """
+    episodes = math.ceil(config.episodes_per_iteration / config.minibatches / learners.count)
+    tokens = episodes * least_chunks * model.layout.audio_tokens_per_chunk  # and some for what is said
+    if config.tokens_per_minibatch is not None:
+        tokens = min(tokens, config.tokens_per_minibatch)
+    processes = learners.count if config.fsdp else 1
+    if more := _more_than(learners.device, least_bytes(model, tokens * processes, processes)):
+        raise ConfigError(
+            f"ppo.episodes_per_iteration is {config.episodes_per_iteration} in {config.minibatches} minibatches, and"
+            f" ppo.tokens_per_minibatch {config.tokens_per_minibatch or 'not given'}: an update takes {more}; give a"
+            " lower tokens_per_minibatch, which changes no gradient"
+        )
+
+
+def _more_than(device: torch.device, wants: int) -> str:
+    """Return how many bytes are wanted of how many that a device has; blank where they are not too many."""
+    has = _total_bytes(device)
+    if has is None or wants <= has:
+        return ""
+    return f"at least {wants / 1e9:.2g} GB with this model, of {has / 1e9:.2g} GB that {device} has"
 
 
 def _total_bytes(device: torch.device) -> int | None:

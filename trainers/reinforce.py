@@ -30,7 +30,9 @@ from trainers.config import (
     Seed,
     StreamsConfig,
 )
-from trainers.learners import learning_device
+from trainers.learners import Learners, learning_device
+from trainers.memory import check_minibatch
+from trainers.ppo_parameters import train_only_what_is_asked
 from trainers.ppo_streams import held_out_streams, played_streams, suite_of
 from trainers.results import Results, results_json
 from trainers.run import Run, compose_suites, judge_model, prepare
@@ -103,8 +105,8 @@ def run_ppo(config: PPORunConfig, out: Path, clips: ClipFolder | None = None) ->
 
     Raises:
         PolicyError: when `config.policy` is no policy folder, or the new one cannot be written.
-        ConfigError: when `out` cannot be a folder, the reward or the curriculum fails, or `ppo.fsdp` is asked for and
-            there is one process; nothing is written then.
+        ConfigError: when `out` cannot be a folder, the reward or the curriculum fails, a minibatch is more than the
+            memory, or `ppo.fsdp` is asked for and there is one process; nothing is written then.
         SoundFlowError: when `clips` or a part of the data cannot be used; nothing is written then.
         OSError: when a result cannot be written; it is not left half-written.
     """
@@ -116,6 +118,11 @@ def run_ppo(config: PPORunConfig, out: Path, clips: ClipFolder | None = None) ->
     curriculum = Curriculum(run.scenarios(), config.curriculum)
     for part in config.data:  # what is not there is said before minutes of composing
         part_scenarios(part, curriculum.base)
+    if config.ppo.lora_rank:  # adapters come later, with all else frozen
+        model.requires_grad_(False)
+    else:
+        train_only_what_is_asked(model, config.ppo)
+    check_minibatch(config.ppo, model, _least_chunks(config), Learners())
     asked = words(config, recordings=run.recordings_name, policy=module_digest(model))
     if int(os.environ.get("RANK", "0")) > 0:  # torchrun says so; the main process judges and writes
         if not is_complete(out, asked, _METRICS):
@@ -145,6 +152,14 @@ def run_ppo(config: PPORunConfig, out: Path, clips: ClipFolder | None = None) ->
     write_text(out / _METRICS, json.dumps({**document, "seconds": run.seconds}, indent=2, allow_nan=False))
     shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)  # large, and of no use to anybody now
     print(f"policy: {out / 'policy'}   metrics: {out / _METRICS}")
+
+
+def _least_chunks(config: PPORunConfig) -> int:
+    """Return how long the shortest stream may be that is played, as far as the configuration says it."""
+    if not all(part.is_of_sounds for part in config.data):
+        return 1
+    lengths = [stage.chunks[0] for stage in config.curriculum if stage.chunks is not None]
+    return min(config.scenes.min_chunks, config.ppo.episode_chunks or config.scenes.min_chunks, *lengths)
 
 
 def _as_quickstart(config: PPORunConfig, model: LALM) -> QuickstartConfig:
