@@ -221,13 +221,12 @@ class NaNAtStep5:
 def test_a_reward_that_fails_in_an_actor_is_named_as_it_is_here(tokenizer: ReplyTokenizer) -> None:
     """Ray's message begins with the actor, and a line further down was lost: which component, episode and step."""
     reward = Reward([("broken", 1.0, NaNAtStep5())])
-    backend = RayBackend(
-        Player(tiny_model(tokenizer), tokenizer, ALWAYS, reward), 1, num_cpus=0
-    )  # the other tests' actors have them
+    player = Player(tiny_model(tokenizer), tokenizer, ALWAYS, reward)
+    backend = RayBackend(player, 1, num_cpus=0)  # the other tests' actors have them all
     workers = RolloutWorkers(backend, 2)
     workers.put(model_of(tokenizer, SILENT).state_dict())
     workers.request(SEEDS[:2], SAMPLING_SEED)
-    with pytest.raises(ConfigError, match="^reward: component 'broken' gave nan at step 5 of scenario 100, expected"):
+    with pytest.raises(ConfigError, match=r"^reward: component 'broken' gave nan at step 5 of scenario 100, expected"):
         workers.gather()
     workers.close()
 
