@@ -44,7 +44,7 @@ from trainers.ppo_loss import RAW, SPLIT, PPOLoss
 from trainers.ppo_parameters import make_optimizer, train_only_what_is_asked
 from trainers.ppo_state import identity, restore_newest, save_run
 from trainers.ppo_summary import Reinforced, Stopwatch, mean_kl, reinforced, summary
-from trainers.progress import show_progress
+from trainers.progress import progress
 from trainers.reference import AdaptersOff, hold_to_reference
 from trainers.rollout_workers import Player, RolloutWorkers, make_workers
 from trainers.rollouts import Rollout
@@ -392,8 +392,8 @@ def train_ppo(
         PolicyError: when adapters are asked for and the model has some.
     """
     trainer = make_trainer(model, tokenizer, scenarios, seeds, reward, config, out, seed, checkpoints, checkpoint_every)
-    show_progress(trainer, "reward/total")
-    trainer.train()
+    with progress(trainer, "reward/total"):
+        trainer.train()
     if config.lora_rank:
         merge_lora(model)
     model.to(learning_device()).eval()

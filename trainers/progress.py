@@ -1,5 +1,7 @@
 """One progress bar for everything that Hugging Face's and TRL's trainers run."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from tqdm import tqdm
@@ -32,12 +34,22 @@ class ProgressBar(TrainerCallback):
 
     def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Close it."""
+        self.close()
+
+    def close(self) -> None:
+        """Close it, where it is open: what is printed next begins a line."""
         if self.bar is not None:
             self.bar.close()
 
 
-def show_progress(trainer: Trainer, shown: str) -> None:
-    """Replace a trainer's printed dictionaries by a bar that shows the logged number `shown`."""
+@contextmanager
+def progress(trainer: Trainer, shown: str) -> Iterator[None]:
+    """Replace a trainer's printed dictionaries by a bar that shows the logged number `shown`, while it trains."""
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
-    trainer.add_callback(ProgressBar(shown))
+    bar = ProgressBar(shown)
+    trainer.add_callback(bar)
+    try:
+        yield
+    finally:
+        bar.close()

@@ -37,7 +37,7 @@ from trainers.learners import Learners, learning_device
 from trainers.losses import DualLoss, NamingLoss, Tagger
 from trainers.memory import check_memory
 from trainers.packing import BatchStream, padding_share
-from trainers.progress import show_progress
+from trainers.progress import progress
 from trainers.sample_store import StoredSamples
 from trainers.samples import Collator, SampleBatch
 from trainers.sharding import gather, gather_tensors, laid_out_as, shard, visiting
@@ -168,8 +168,8 @@ def _train(
             trainer.add_callback(TensorBoardCallback(writer))
         trainer.add_callback(_Validation(trainer, loss, config, tokenizer, data, writer))
         trainer.add_callback(_Checkpoints(trainer, config, place, checkpoint))
-        show_progress(trainer, "loss")
-        trainer.train()
+        with progress(trainer, "loss"):
+            trainer.train()
     gather(trained, loss)
     log: Log = trainer.state.log_history
     return log

@@ -1,21 +1,23 @@
 """An iteration of PPO in detail: where a time limit cuts, and where its tensors are."""
 
+import math
 from pathlib import Path
 
 import pytest
 import torch
 
 import trainers.credit
+from envs.errors import ConfigError
 from envs.foley import Foley
 from envs.proactive import ProactiveScenarios
-from envs.rewards import Reward
+from envs.rewards import Moment, Reward
 from policies.tokenizer import train_tokenizer
 from tests.policies.conftest import REPLIES, tiny_model
 from trainers.config import ReinforcementConfig
 from trainers.critic import SITUATION_SIZE
 from trainers.experience import experience
 from trainers.learners import learning_device
-from trainers.ppo import StreamPPOTrainer, make_trainer
+from trainers.ppo import StreamPPOTrainer, make_trainer, train_ppo
 from trainers.rollouts import collect
 from trainers.scenes import Steady
 
@@ -43,6 +45,22 @@ def trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StreamPPOTrainer
     return make_trainer(
         tiny_model(tokenizer), tokenizer, Steady(STREAMS), SEEDS, Reward.default(), config, tmp_path / "logs", 0
     )
+
+
+class NaNAtStep5:
+    def value(self, moment: Moment) -> float:
+        return math.nan if moment.step == 5 else 0.0
+
+
+def test_a_run_that_fails_ends_the_line_of_its_progress_bar(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The error is printed next, and would stand at the end of a bar."""
+    tokenizer = train_tokenizer(REPLIES, 300)
+    config = ReinforcementConfig(iterations=1, episodes_per_iteration=4)
+    reward = Reward([("broken", 1.0, NaNAtStep5())])
+    with pytest.raises(ConfigError) as error:
+        train_ppo(tiny_model(tokenizer), tokenizer, Steady(STREAMS), SEEDS, reward, config, tmp_path / "logs", 0)
+    assert capsys.readouterr().err.endswith("\n")
+    assert "component 'broken' gave nan at step 5" in str(error.value)
 
 
 def test_a_time_limit_cuts_episodes_and_the_critic_says_what_they_were_worth(trainer: StreamPPOTrainer) -> None:
