@@ -1,6 +1,5 @@
 """An iteration of PPO in detail: where a time limit cuts, and where its tensors are."""
 
-import math
 from pathlib import Path
 
 import pytest
@@ -10,9 +9,10 @@ import trainers.credit
 from envs.errors import ConfigError
 from envs.foley import Foley
 from envs.proactive import ProactiveScenarios
-from envs.rewards import Moment, Reward
+from envs.rewards import Reward
 from policies.tokenizer import train_tokenizer
 from tests.policies.conftest import REPLIES, tiny_model
+from tests.trainers.broken_reward import BROKEN_REWARD
 from trainers.config import ReinforcementConfig
 from trainers.critic import SITUATION_SIZE
 from trainers.experience import experience
@@ -47,18 +47,12 @@ def trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StreamPPOTrainer
     )
 
 
-class NaNAtStep5:
-    def value(self, moment: Moment) -> float:
-        return math.nan if moment.step == 5 else 0.0
-
-
 def test_a_run_that_fails_ends_the_line_of_its_progress_bar(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The error is printed next, and would stand at the end of a bar."""
     tokenizer = train_tokenizer(REPLIES, 300)
     config = ReinforcementConfig(iterations=1, episodes_per_iteration=4)
-    reward = Reward([("broken", 1.0, NaNAtStep5())])
     with pytest.raises(ConfigError) as error:
-        train_ppo(tiny_model(tokenizer), tokenizer, Steady(STREAMS), SEEDS, reward, config, tmp_path / "logs", 0)
+        train_ppo(tiny_model(tokenizer), tokenizer, Steady(STREAMS), SEEDS, BROKEN_REWARD, config, tmp_path / "logs", 0)
     assert capsys.readouterr().err.endswith("\n")
     assert "component 'broken' gave nan at step 5" in str(error.value)
 

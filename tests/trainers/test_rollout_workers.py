@@ -1,7 +1,6 @@
 """Workers: the same rollouts wherever they are played, none too old, none lost, none twice."""
 
 import importlib.util
-import math
 import os
 import signal
 from collections.abc import Iterator
@@ -15,10 +14,11 @@ import trainers.credit
 from envs.errors import ConfigError, PolicyError
 from envs.foley import Foley
 from envs.proactive import ProactiveScenarios
-from envs.rewards import Moment, Reward
+from envs.rewards import Reward
 from policies.modeling_lalm import LALM
 from policies.tokenizer import ReplyTokenizer, train_tokenizer
 from tests.policies.conftest import REPLIES, tiny_model
+from tests.trainers.broken_reward import BROKEN_REWARD
 from trainers.config import ReinforcementConfig
 from trainers.ppo import StreamPPOTrainer, make_trainer
 from trainers.rollout_workers import LocalBackend, Played, Player, RayBackend, RolloutWorkers, import_ray
@@ -211,17 +211,11 @@ def test_more_actors_than_the_cluster_has_cores_are_refused(tokenizer: ReplyToke
         RayBackend(Player(tiny_model(tokenizer), tokenizer, ALWAYS, REWARD), 3)
 
 
-class NaNAtStep5:
-    def value(self, moment: Moment) -> float:
-        return math.nan if moment.step == 5 else 0.0
-
-
 @NEEDS_RAY
 @pytest.mark.usefixtures("ray")
 def test_a_reward_that_fails_in_an_actor_is_named_as_it_is_here(tokenizer: ReplyTokenizer) -> None:
     """Ray's message begins with the actor, and a line further down was lost: which component, episode and step."""
-    reward = Reward([("broken", 1.0, NaNAtStep5())])
-    player = Player(tiny_model(tokenizer), tokenizer, ALWAYS, reward)
+    player = Player(tiny_model(tokenizer), tokenizer, ALWAYS, BROKEN_REWARD)
     backend = RayBackend(player, 1, num_cpus=0)  # the other tests' actors have them all
     workers = RolloutWorkers(backend, 2)
     workers.put(model_of(tokenizer, SILENT).state_dict())
