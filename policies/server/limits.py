@@ -34,6 +34,7 @@ class Limits:
     lifetime_s: float = 3600.0
     send_s: float = 5.0  # for a message to leave
     unsent: int = 4096  # events that may wait for a slow reader
+    socket_bytes: int = 1 << 16  # that the system keeps each way: by itself it takes megabytes from who floods it
     linger_s: float = 5.0  # for a slow reader to see why it is closed
     reply_patience_s: float = 0.8  # without sound in a reply: silence takes its place
     speech_lead_s: float = 0.5  # of a spoken reply that may be sent before they are heard

@@ -13,7 +13,6 @@ from typing import TextIO
 import torch
 import uvicorn
 from starlette.websockets import WebSocket
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from envs.errors import ServerError
 from policies.engine import Engine
@@ -22,6 +21,7 @@ from policies.server.access import Access
 from policies.server.app import Service, make_app
 from policies.server.engine_thread import EngineThread
 from policies.server.limits import Limits
+from policies.server.protocol import PatientProtocol
 from policies.server.telemetry import LOGGER, JsonFormatter, is_no_fault_of_a_client
 from policies.server.turns import VADKind
 from policies.server.workers import Skills, can_speak
@@ -41,7 +41,7 @@ class Server(uvicorn.Server):
     def __init__(self, service: Service, listening: socket.socket) -> None:
         config = uvicorn.Config(
             make_app(service),
-            ws="websockets-sansio",
+            ws=PatientProtocol,
             ws_max_size=service.limits.message_bytes,
             ws_per_message_deflate=False,  # a small message could become a large one
             log_config=None,
@@ -66,19 +66,10 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
     def abort(self, websocket: WebSocket, code: int, linger_s: float) -> None:
-        """Close a connection whose client does not read: ASGI's own close would wait for it.
-
-        The close frame lies behind what is unread; a client that wakes up within `linger_s` gets it.
-        """
+        """Close a connection whose client does not read."""
         for protocol in self.server_state.connections:
-            if isinstance(protocol, WebSocketsSansIOProtocol) and protocol.client == tuple(websocket.scope["client"]):
-                protocol.conn.send_close(code)
-                protocol.transport.write(b"".join(protocol.conn.data_to_send()))
-                protocol.close_sent = True
-                if protocol.read_paused:  # else its own close frame is never read
-                    protocol.read_paused = False
-                    protocol.transport.resume_reading()
-                protocol.close_timer = protocol.loop.call_later(linger_s, protocol.transport.abort)
+            if isinstance(protocol, PatientProtocol) and protocol.client == tuple(websocket.scope["client"]):
+                protocol.close_unread(code, linger_s)
 
 
 def make_server(
@@ -120,13 +111,16 @@ def make_server(
         load_detector()
     Access.to(host, port, key, key_variable, origins)  # before anything is loaded
     model, tokenizer, _ = read_policy(find_policy(policy, None))
+    limits = limits or Limits()
     listening = _bind(host, port)
+    for kept in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+        listening.setsockopt(socket.SOL_SOCKET, kept, limits.socket_bytes)  # those it accepts inherit it
     port = listening.getsockname()[1]
     service = Service(
         EngineThread(Engine(model, slots, chunks_per_step=1, full_duplex=full_duplex)),
         tokenizer,
         policy.name,
-        limits or Limits(),
+        limits,
         Access.to(host, port, key, key_variable, origins),
         _no_abort,
         Skills("audio" if speak else "text", vad),

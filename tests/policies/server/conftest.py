@@ -97,6 +97,13 @@ class Client:
         return [e["type"] for e in self.seen if e["type"] not in without]
 
 
+async def hears(talker: Client) -> None:
+    """Check that a session takes a decision."""
+    await talker.send("input_audio_buffer.append", audio=pcm(0.4))
+    while (await talker.next())["type"] not in ("response.listen", "response.speak"):
+        pass
+
+
 @asynccontextmanager
 async def client(address: str, **options: Any) -> AsyncIterator[Client]:
     url = address.replace("http", "ws") + "/v1/realtime?model=tiny"

@@ -19,7 +19,7 @@ from policies.server.audio_allowance import AllowanceError, AudioAllowance
 from policies.server.limits import Close, Limits
 from policies.server.serve import make_server
 from policies.server.turns import TurnDetector
-from tests.policies.server.conftest import PATIENT_S, Client, client, pcm, run, running
+from tests.policies.server.conftest import PATIENT_S, Client, client, hears, pcm, run, running
 
 
 async def closed(talker: Client) -> tuple[int, list[str]]:
@@ -28,13 +28,6 @@ async def closed(talker: Client) -> tuple[int, list[str]]:
         await talker.until("the end", count=1)
     assert end.value.rcvd is not None
     return end.value.rcvd.code, [e["error"]["code"] for e in talker.seen if e["type"] == "error"]
-
-
-async def hears(talker: Client) -> None:
-    """Check that a session takes a decision."""
-    await talker.send("input_audio_buffer.append", audio=pcm(0.4))
-    while (await talker.next())["type"] not in ("response.listen", "response.speak"):
-        pass
 
 
 def test_an_address_that_others_reach_needs_a_key(policy: Path) -> None:
