@@ -92,7 +92,8 @@ class StreamPPOTrainer(PPOTrainer):
         self.config, self.tokenizer = config, tokenizer
         self.checkpoints, self.checkpoint_every = checkpoints, checkpoint_every
         if checkpoints is not None:
-            self.identity = identity(model, config, trl["args"].seed, trl["train_dataset"]["seed"])
+            reward, seeds = trl["reward_model"].reward, trl["train_dataset"]["seed"]
+            self.identity = identity(model, config, trl["args"].seed, seeds, reward)
         if config.lora_rank:
             add_lora(model, config.lora_rank)
         train_only_what_is_asked(model, config)
@@ -374,8 +375,7 @@ def train_ppo(
         model: The policy; it is moved to this process's GPU where there is one, and everything with it. Adapters that
             `config` asks for are merged into it at the end.
         tokenizer: Its tokenizer.
-        scenarios: Give, of the share of the iterations that are done, the scenario of each seed; `Steady` or a
-            curriculum's.
+        scenarios: Give the scenario of each seed, by the share of iterations that are done; `Steady` or a curriculum's.
         seeds: Of the scenarios to play; they are played again when all were.
         reward: What the episodes earn.
         config: What is optimised, and how.

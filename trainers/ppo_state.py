@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from envs.errors import ConfigError
+from envs.rewards import Reward
 from envs.rewards.bill import Bill, add_bills, sum_bills
 from policies.modeling_lalm import LALM
 from trainers.checkpoints import (
@@ -34,10 +35,16 @@ if TYPE_CHECKING:
     from trainers.ppo import StreamPPOTrainer
 
 
-def identity(model: LALM, config: ReinforcementConfig, seed: int, seeds: Sequence[int]) -> dict[str, Any]:
-    """Return what tells a run from others, as JSON: its configuration, scenarios, and the policy it begins with."""
+def identity(
+    model: LALM, config: ReinforcementConfig, seed: int, seeds: Sequence[int], reward: Reward
+) -> dict[str, Any]:
+    """Return what tells a run from others, as JSON: its configuration, scenarios, reward, and policy to begin with.
+
+    Of scenarios these are the seeds, of a reward the names, weights and classes of its components.
+    """
     scenarios = hashlib.sha256(json.dumps(list(seeds)).encode()).hexdigest()
-    own = {"seed": seed, "scenarios": scenarios, "policy": module_digest(model)}
+    parts = {name: f"{weight} {type(part).__name__}" for name, weight, part in reward.components}
+    own = {"seed": seed, "scenarios": scenarios, "policy": module_digest(model), "reward": parts}
     return own | {f"ppo.{key}": value for key, value in asdict(config).items()}
 
 

@@ -1,4 +1,4 @@
-"""Each option of reinforcement does what it says, and a run goes on after a kill as if it had not been killed."""
+"""Each option of reinforcement does what it says."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import trainers.credit
-from envs.errors import ConfigError, PolicyError
+from envs.errors import PolicyError
 from envs.foley import Foley
 from envs.proactive import ProactiveScenarios
 from envs.rewards import Reward
@@ -82,6 +82,10 @@ def gradient(trainer: StreamPPOTrainer, batch: Experience) -> dict[str, torch.Te
     for piece in batch.pieces(trainer.config.tokens_per_minibatch, minibatch):
         trainer.loss(trainer.policy, batch, piece, batch.counts(minibatch))[0].backward()
     return {name: p.grad.clone() for name, p in trainer.policy.named_parameters() if p.grad is not None}
+
+
+def state(model: LALM) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in model.state_dict().items()}
 
 
 def log_probs(model: LALM, batch: Experience) -> tuple[torch.Tensor, torch.Tensor]:
@@ -355,52 +359,3 @@ def test_each_way_learns_to_keep_silent_where_speaking_costs(
     monkeypatch.setattr(trainers.credit, "CRITIC_STEPS", 15)
     curve = reinforced(tiny_model(tokenizer), tokenizer, Reward.default(), tmp_path, **{"iterations": 4, **options})
     assert np.mean(curve[-2:]) > curve[0] + 1.0
-
-
-def state(model: LALM) -> dict[str, torch.Tensor]:
-    return {name: value.clone() for name, value in model.state_dict().items()}
-
-
-WAYS: list[dict[str, Any]] = [
-    {"content_coef": 1.0, "kl_coef": 0.1},
-    {"lora_rank": 2, "critic": "hidden", "kl_coef": 0.1, "kl_target": 0.01},
-    {"algorithm": "grpo", "episodes_per_scenario": 2, "objective": "raw_token"},
-]
-
-
-@pytest.mark.usefixtures("_hasty_critic")
-@pytest.mark.parametrize("options", WAYS, ids=["ppo", "adapters", "grpo"])
-def test_a_run_goes_on_from_its_checkpoint_with_the_same_bits(
-    tokenizer: ReplyTokenizer, tmp_path: Path, options: dict[str, Any]
-) -> None:
-    """The checkpoint is in the middle of an epoch; of the two iterations after it, the last begins another."""
-    config = ReinforcementConfig(**{**USUAL, "iterations": 5, "episodes_per_iteration": 2, **options})
-
-    def train() -> tuple[dict[str, torch.Tensor], list[tuple[int, float]]]:
-        model = tiny_model(tokenizer)
-        play = (model, tokenizer, Steady(STREAMS), SEEDS[:4], Reward.default())
-        done = train_ppo(*play, config, tmp_path / "logs", 0, tmp_path / "kept", 3)
-        return state(model), done.curve  # how long it took is another matter
-
-    whole, curve = train()
-    assert [path.name for path in (tmp_path / "kept").iterdir()] == ["step-00000003"]
-    torch.manual_seed(123)  # as a new process would not know what was drawn
-    np.random.seed(123)  # noqa: NPY002
-    resumed, same = train()
-    assert len(curve) == 5
-    assert same == curve
-    assert all(value.equal(whole[name]) for name, value in resumed.items())
-
-
-@pytest.mark.usefixtures("_hasty_critic")
-def test_the_checkpoint_of_another_run_is_refused(tokenizer: ReplyTokenizer, tmp_path: Path) -> None:
-    def train(model: LALM, **options: Any) -> None:
-        config = ReinforcementConfig(**{**USUAL, "episodes_per_iteration": 2, **options})
-        kept = tmp_path / "kept"
-        train_ppo(model, tokenizer, Steady(STREAMS), SEEDS[:2], Reward.default(), config, tmp_path / "logs", 0, kept)
-
-    train(tiny_model(tokenizer))
-    with pytest.raises(ConfigError, match=r"another run: ppo\.clip was 0\.2 and is 0\.1;"):
-        train(tiny_model(tokenizer), clip=0.1)
-    with pytest.raises(ConfigError, match="another run: policy was"):
-        train(tiny_model(tokenizer, seed=1))
