@@ -224,7 +224,7 @@ class ReinforcementConfig:
         train: `trunk`: the language model and the decision's head; `head`: of `decision_only`, its head alone.
         objective: `split`: decisions are a binary policy beside the reply tokens. `raw_token`: control tokens and reply
             tokens are one policy over the vocabulary, all tokens of a turn with its one advantage. It is the ablation's
-            other arm, known to collapse replies. It knows no `decision_coef`, `content_coef` or
+            other arm, and gained half as much (docs/experiments.md). It knows no `decision_coef`, `content_coef` or
             `decision_clip_high`, and its decision's head is not trained.
         decision_sharpness: What the decision's log-odds are multiplied by before the first rollout. The choice at 0.5
             stays, and chance has less of a say: a policy that says `response` at 0.1 in every chunk of quiet is a good
@@ -264,7 +264,7 @@ class ReinforcementConfig:
     decision_learning_rate: PositiveFloat = 3e-3
     gamma: Share = 0.95
     gae_lambda: Share = 0.95
-    clip: PositiveFloat = 0.2
+    clip: Part = 0.2
     mode: Literal["joint", "decision_only", "content_only"] = "joint"
     train: Literal["trunk", "head"] = "trunk"
     objective: Literal["split", "raw_token"] = "split"

@@ -3,7 +3,7 @@
 Where this departs from TRL's PPO for text: dataset rows are scenario seeds and the reward model is the environment;
 rollouts come from the streaming engine; rewards are dense and stand at the token that earned them; time is discounted
 by chunks; and the decision to speak is optimised as a binary policy of its own, beside the reply tokens, with its own
-advantages and coefficient, because optimising timing as raw tokens is known to collapse replies. The KL to the
+advantages and coefficient: timing optimised as raw tokens gains half as much (docs/experiments.md). The KL to the
 supervised policy is exact over the two decisions and over the vocabulary. Configuration, accelerator, callbacks and
 logging are TRL's; `train()` is ours, since TRL's inlines text generation and cannot go on after a kill.
 

@@ -123,6 +123,7 @@ def test_a_key_of_another_section_is_suggested(tmp_path: Path) -> None:
         ("seed: " + 3000 * "[", "run.yaml: nested too deep"),
         ("ppo: {gamma: .nan}", "ppo.gamma is nan, expected a finite number"),
         ("ppo: {gamma: 1.5}", "ppo.gamma is 1.5, expected less than or equal to 1"),
+        ("ppo: {clip: 1}", "ppo.clip is 1, expected less than 1"),
         ("ppo: 3", "ppo is 3, expected a section of keys"),
         ("ppo: {clip: 2026-01-01}", "run.yaml: only texts, numbers, truths, lists and keys are read"),
         ("scenes: {min_chunks: 60, max_chunks: 40}", "scenes: min_chunks is 60, expected at most max_chunks"),
