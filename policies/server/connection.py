@@ -176,7 +176,8 @@ class Connection:
         """Take client events one by one."""
         while not self._over.done():
             try:
-                text = await asyncio.wait_for(self._receive(), self._limits.idle_s)
+                async with asyncio.timeout(self._limits.idle_s):  # wait_for would make a task of each message
+                    text = await self._receive()
             except TimeoutError:
                 self._refuse(Close.IDLE, "idle_timeout", f"nothing came for {self._limits.idle_s:.0f} s")
                 return
@@ -256,7 +257,8 @@ class Connection:
         while True:
             text = await self._unsent.get()
             try:
-                await asyncio.wait_for(self._websocket.send_text(text), self._limits.send_s)
+                async with asyncio.timeout(self._limits.send_s):
+                    await self._websocket.send_text(text)
             except TimeoutError:
                 self._end(Close.SLOW_READER)
                 return

@@ -1,7 +1,6 @@
 """From the protocol's 24 kHz to the engine's 16 kHz, piece by piece, whatever the pieces."""
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
 from envs.clock import CHUNK_SAMPLES
 from envs.scenario import Audio
@@ -34,8 +33,9 @@ class StreamResampler:
         outputs = np.empty((max(count) - min(done), 2), np.float32)
         for phase, taps in enumerate(self._phases):
             oldest = _DOWN * done[phase] + phase - first  # input of the first output, in the window
-            rows, step = count[phase] - done[phase], window.strides[0]
-            heard = as_strided(window[oldest:], (rows, len(taps)), (_DOWN * step, step))  # of each output, oldest first
+            rows, step = count[phase] - done[phase], window.itemsize
+            # What each output hears, oldest first: a view, which `as_strided` takes nine times as long to make.
+            heard = np.ndarray((rows, len(taps)), window.dtype, window, oldest * step, (_DOWN * step, step))
             # Row by row and in one order, which `heard @ taps` has not: BLAS has others for few rows.
             outputs[done[phase] - min(done) : count[phase] - min(done), phase] = np.einsum("ij,j->i", heard, taps)
         self._past, self._taken = window[len(window) - 2 * _HALF :], end
