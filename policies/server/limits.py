@@ -9,6 +9,7 @@ class Close(IntEnum):
 
     NOT_TEXT = 1003
     NOT_UTF8 = 1007  # sent by the WebSocket library
+    NO_MESSAGE = 1008
     TOO_LARGE = 1009  # sent by the WebSocket library
     ENGINE_FAILED = 1011
     RESTART = 1012
