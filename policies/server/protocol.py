@@ -1,8 +1,9 @@
-"""The WebSocket protocol of uvicorn, for clients that do not stop when told to, do not read, or send nothing of use."""
+"""The protocols of uvicorn, for clients that do not stop when they are told to, do not read, or send nothing of use."""
 
 import asyncio
 from typing import Any
 
+from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.exceptions import InvalidState
 from websockets.frames import Frame
@@ -10,6 +11,7 @@ from websockets.frames import Frame
 from policies.server.limits import Close
 
 PAUSE_S = 0.1  # between two reads of a closed connection
+REQUEST_S = 10.0  # for a plain request to come, and for its answer to be read
 SPARE_FRAMES = 4096  # pings, pongs and fragments that may come between two messages
 
 
@@ -121,3 +123,38 @@ class PatientProtocol(WebSocketsSansIOProtocol):
     def _end_in_time(self) -> None:
         if self._cut is None and (self.close_sent or self.transport.is_closing()):
             self._cut = self.loop.call_later(self.close_timeout, self.transport.abort)
+
+
+class BriefProtocol(H11Protocol):
+    """Cuts off a connection whose client does not ask, or does not read the answer: uvicorn waits for it."""
+
+    _cut: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Wait for a request."""
+        super().connection_made(transport)
+        self._end_in_time()
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request."""
+        if not self.transport.is_closing():
+            self._end_in_time()
+        super().on_response_complete()
+
+    def handle_websocket_upgrade(self, event: Any) -> None:
+        """Leave the connection to the other protocol."""
+        self._stop_waiting()
+        super().handle_websocket_upgrade(event)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget what was to be done later."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def _end_in_time(self) -> None:
+        self._stop_waiting()
+        self._cut = self.loop.call_later(REQUEST_S, self.transport.abort)
+
+    def _stop_waiting(self) -> None:
+        if self._cut is not None:
+            self._cut.cancel()

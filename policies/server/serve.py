@@ -21,7 +21,7 @@ from policies.server.access import Access
 from policies.server.app import Service, make_app
 from policies.server.engine_thread import EngineThread
 from policies.server.limits import Limits
-from policies.server.protocol import PatientProtocol
+from policies.server.protocol import BriefProtocol, PatientProtocol
 from policies.server.telemetry import LOGGER, JsonFormatter, is_no_fault_of_a_client
 from policies.server.turns import VADKind
 from policies.server.workers import Skills, can_speak
@@ -41,6 +41,7 @@ class Server(uvicorn.Server):
     def __init__(self, service: Service, listening: socket.socket) -> None:
         config = uvicorn.Config(
             make_app(service),
+            http=BriefProtocol,
             ws=PatientProtocol,
             ws_max_size=service.limits.message_bytes,
             ws_per_message_deflate=False,  # a small message could become a large one

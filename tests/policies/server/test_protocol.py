@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import httpx2
@@ -212,4 +212,47 @@ def test_frames_without_a_message_come_to_an_end(policy: Path, spare: str, monke
             assert talker.socket.close_code == Close.NO_MESSAGE
 
     with running(policy) as (_, url):
+        run(talk)
+
+
+@pytest.mark.parametrize(
+    "request_of", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n"]
+)
+def test_who_does_not_finish_a_request_is_cut_off(
+    policy: Path, request_of: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "REQUEST_S", 0.5)
+
+    async def talk() -> None:
+        async with client(url) as talker:  # began before, and goes on
+            with connect(url) as end:
+                loop = asyncio.get_running_loop()
+                await loop.sock_sendall(end, request_of)
+                with suppress(ConnectionError):
+                    while await loop.sock_recv(end, 1 << 16):
+                        if b"Length" in request_of:
+                            await drip(end)
+            await hears(talker)
+
+    async def drip(end: socket.socket) -> None:
+        while True:  # what comes within the time that uvicorn keeps a connection renews it
+            await asyncio.get_running_loop().sock_sendall(end, b"x")
+            await asyncio.sleep(0)
+
+    with running(policy) as (_, url):
+        run(talk)
+
+
+def test_who_does_not_read_an_answer_is_cut_off(policy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "REQUEST_S", 0.5)
+
+    async def talk() -> None:
+        with connect(url) as end:
+            asks = b"GET /page/main.js HTTP/1.1\r\nHost: x\r\n\r\n"
+            await asyncio.get_running_loop().sock_sendall(end, 100 * asks)
+            while not server.server_state.total_requests:
+                await asyncio.sleep(0)
+            await all_gone(server)
+
+    with running(policy) as (server, url):
         run(talk)
