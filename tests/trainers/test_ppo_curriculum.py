@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 
-import trainers.credit
 from envs.curriculum import Curriculum, Stage
 from envs.errors import ConfigError
 from envs.foley import Foley
@@ -15,8 +14,8 @@ from envs.proactive import ProactiveScenarios
 from envs.rewards import Reward
 from envs.scenario import Scenario
 from policies.policy_folder import write_policy
-from policies.tokenizer import ReplyTokenizer, train_tokenizer
-from tests.policies.conftest import REPLIES, tiny_model
+from policies.tokenizer import ReplyTokenizer
+from tests.policies.conftest import tiny_model
 from trainers.config import JudgingConfig, ReinforcementConfig, StreamsConfig
 from trainers.ppo import train_ppo
 from trainers.reinforce import PPORunConfig, run_ppo
@@ -24,16 +23,7 @@ from trainers.scenes import ComposedCurriculum
 
 CURRICULUM = Curriculum(ProactiveScenarios(Foley(), 0.8, (12, 13)), [Stage(0.5, chunks=(9, 9)), Stage(1.0)])
 PPO = ReinforcementConfig(iterations=4, episodes_per_iteration=2, epochs=1, minibatches=1, streams=4)
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> ReplyTokenizer:
-    return train_tokenizer(REPLIES, 300)
-
-
-@pytest.fixture(autouse=True)
-def _hasty_critic(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainers.credit, "CRITIC_STEPS", 2)
+pytestmark = pytest.mark.usefixtures("hasty_critic")
 
 
 @dataclass

@@ -18,8 +18,8 @@ from envs.trace import StepRecord, Trace
 from policies.engine import StepEvent
 from policies.lora import add_lora, has_lora
 from policies.modeling_lalm import LALM
-from policies.tokenizer import ReplyTokenizer, train_tokenizer
-from tests.policies.conftest import REPLIES, tiny_model
+from policies.tokenizer import ReplyTokenizer
+from tests.policies.conftest import tiny_model
 from tests.trainers.test_learning import reinforced
 from trainers.advantages import group_advantages
 from trainers.config import ReinforcementConfig
@@ -36,22 +36,11 @@ SEEDS = (1, 4, 7, 8, 9, 11, 12, 14)
 USUAL = {"iterations": 1, "episodes_per_iteration": 4, "minibatches": 1, "epochs": 1, "learning_rate": 1e-2}
 
 
-@pytest.fixture(scope="module")
-def tokenizer() -> ReplyTokenizer:
-    return train_tokenizer(REPLIES, 300)
-
-
-@pytest.fixture
-def _hasty_critic(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A few steps of fitting: what the critic makes of four streams is not the point."""
-    monkeypatch.setattr(trainers.credit, "CRITIC_STEPS", 2)
-
-
 Make = Callable[..., StreamPPOTrainer]
 
 
 @pytest.fixture
-def make(tokenizer: ReplyTokenizer, tmp_path: Path, _hasty_critic: None) -> Make:
+def make(tokenizer: ReplyTokenizer, tmp_path: Path, hasty_critic: None) -> Make:
     """Return what makes a trainer of a tiny model with options that differ from the usual ones."""
 
     def trainer(**options: Any) -> StreamPPOTrainer:
@@ -270,7 +259,7 @@ def test_adapters_are_trained_beside_weights_that_stay_and_are_the_reference_wit
     assert trainer.ref_model.content_log_probs(hidden[~batch.is_decision]).equal(batch.reference[1])
 
 
-@pytest.mark.usefixtures("_hasty_critic")
+@pytest.mark.usefixtures("hasty_critic")
 def test_adapters_are_merged_in_the_end(tokenizer: ReplyTokenizer, tmp_path: Path) -> None:
     model = tiny_model(tokenizer)
     names, before = list(model.state_dict()), state(model)

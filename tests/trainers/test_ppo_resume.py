@@ -7,14 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-import trainers.credit
 from envs.errors import ConfigError
 from envs.foley import Foley
 from envs.proactive import ProactiveScenarios
 from envs.rewards import Reward
 from policies.modeling_lalm import LALM
-from policies.tokenizer import ReplyTokenizer, train_tokenizer
-from tests.policies.conftest import REPLIES, tiny_model
+from policies.tokenizer import ReplyTokenizer
+from tests.policies.conftest import tiny_model
 from trainers.config import ReinforcementConfig
 from trainers.ppo import train_ppo
 from trainers.scenes import Steady
@@ -22,18 +21,7 @@ from trainers.scenes import Steady
 STREAMS = Steady(ProactiveScenarios(Foley(), 0.8, (9, 12)))
 SEEDS = (1, 4, 7, 8)
 USUAL = {"episodes_per_iteration": 2, "minibatches": 1, "epochs": 1, "learning_rate": 1e-2}
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> ReplyTokenizer:
-    return train_tokenizer(REPLIES, 300)
-
-
-@pytest.fixture(autouse=True)
-def _hasty_critic(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A few steps of fitting: what the critic makes of two streams is not the point."""
-    monkeypatch.setattr(trainers.credit, "CRITIC_STEPS", 2)
-
+pytestmark = pytest.mark.usefixtures("hasty_critic")
 
 WAYS: list[dict[str, Any]] = [
     {"content_coef": 1.0, "kl_coef": 0.1},
