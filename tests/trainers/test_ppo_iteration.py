@@ -5,13 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
-import trainers.credit
 from envs.errors import ConfigError
 from envs.foley import Foley
 from envs.proactive import ProactiveScenarios
 from envs.rewards import Reward
-from policies.tokenizer import train_tokenizer
-from tests.policies.conftest import REPLIES, tiny_model
+from policies.tokenizer import ReplyTokenizer
+from tests.policies.conftest import tiny_model
 from tests.trainers.broken_reward import BROKEN_REWARD
 from trainers.config import ReinforcementConfig
 from trainers.critic import SITUATION_SIZE
@@ -26,10 +25,8 @@ SEEDS = (1, 4, 7, 8, 9, 11, 12, 14)
 
 
 @pytest.fixture
-def trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StreamPPOTrainer:
+def trainer(tmp_path: Path, tokenizer: ReplyTokenizer, hasty_critic: None) -> StreamPPOTrainer:
     """Of a tiny model, one iteration of four episodes of at most ten chunks."""
-    monkeypatch.setattr(trainers.credit, "CRITIC_STEPS", 2)
-    tokenizer = train_tokenizer(REPLIES, 300)
     config = ReinforcementConfig(
         iterations=1,
         episodes_per_iteration=4,
@@ -47,9 +44,10 @@ def trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StreamPPOTrainer
     )
 
 
-def test_a_run_that_fails_ends_the_line_of_its_progress_bar(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_that_fails_ends_the_line_of_its_progress_bar(
+    tokenizer: ReplyTokenizer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The error is printed next, and would stand at the end of a bar."""
-    tokenizer = train_tokenizer(REPLIES, 300)
     config = ReinforcementConfig(iterations=1, episodes_per_iteration=4)
     with pytest.raises(ConfigError) as error:
         train_ppo(tiny_model(tokenizer), tokenizer, Steady(STREAMS), SEEDS, BROKEN_REWARD, config, tmp_path / "logs", 0)

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import trainers.credit
 from envs import ABILITY_NAMES
 from envs.corpus import CorpusSpec, write_corpus
 from envs.curriculum import Curriculum, Stage
@@ -21,8 +20,8 @@ from envs.stream_env import default_scenarios
 from envs.tokenizer import ByteTokenizer
 from policies.baselines import make_baseline
 from policies.policy_folder import write_policy
-from policies.tokenizer import train_tokenizer
-from tests.policies.conftest import REPLIES, tiny_model
+from policies.tokenizer import ReplyTokenizer
+from tests.policies.conftest import tiny_model
 from trainers.config import JudgingConfig, ReinforcementConfig, StreamsConfig
 from trainers.config_loading import load_config
 from trainers.critic import situation
@@ -64,12 +63,11 @@ def test_streams_are_shared_out_and_a_curriculum_changes_those_of_sounds(beforeh
             assert streams[seed].audio.tobytes() == CURRICULUM.at(progress)(seed).audio.tobytes()
 
 
+@pytest.mark.usefixtures("hasty_critic")
 def test_a_run_plays_its_mix_and_is_judged_by_each_part(
-    corpus: DataPart, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    corpus: DataPart, tokenizer: ReplyTokenizer, tmp_path: Path
 ) -> None:
     """The last streams of a corpus are judged by, and the card says what was played."""
-    monkeypatch.setattr(trainers.credit, "CRITIC_STEPS", 2)
-    tokenizer = train_tokenizer(REPLIES, 300)
     write_policy(tmp_path / "begin", tiny_model(tokenizer), tokenizer)
     config = PPORunConfig(
         policy=str(tmp_path / "begin"),

@@ -46,11 +46,11 @@ def run_until_killed(out: Path, module: str, folder: str) -> None:
         run_quickstart(config(), out)
 
 
+@pytest.mark.usefixtures("hasty_critic")
 def test_killed_twice_it_ends_with_the_bytes_of_a_run_that_was_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """In the middle of a supervised stage, and of PPO. Then it is complete; another is not mixed with it."""
-    monkeypatch.setattr(trainers.credit, "CRITIC_STEPS", 2)
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__, "trainers.ppo"])

@@ -57,11 +57,7 @@ REWARD = [
 ]
 SCENES = StreamsConfig(min_chunks=9, max_chunks=12, held_out_count=3, workers=1)
 PPO = ReinforcementConfig(iterations=3, episodes_per_iteration=2, epochs=1, minibatches=1, streams=4, content_coef=1.0)
-
-
-@pytest.fixture(autouse=True)
-def _hasty_critic(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainers.credit, "CRITIC_STEPS", 2)
+pytestmark = pytest.mark.usefixtures("hasty_critic")
 
 
 @pytest.fixture(scope="module")

@@ -10,14 +10,13 @@ from typing import Any
 import pytest
 import torch
 
-import trainers.credit
 from envs.errors import ConfigError, PolicyError
 from envs.foley import Foley
 from envs.proactive import ProactiveScenarios
 from envs.rewards import Reward
 from policies.modeling_lalm import LALM
-from policies.tokenizer import ReplyTokenizer, train_tokenizer
-from tests.policies.conftest import REPLIES, tiny_model
+from policies.tokenizer import ReplyTokenizer
+from tests.policies.conftest import tiny_model
 from tests.trainers.broken_reward import BROKEN_REWARD
 from trainers.config import ReinforcementConfig
 from trainers.ppo import StreamPPOTrainer, make_trainer
@@ -34,11 +33,6 @@ ALWAYS = Steady(SCENARIOS)
 REWARD = Reward.default()
 SEEDS, HALF, SAMPLING_SEED = range(100, 106), 3, 7
 SILENT, EAGER = -1.5, 1.5
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> ReplyTokenizer:
-    return train_tokenizer(REPLIES, 300)
 
 
 def model_of(tokenizer: ReplyTokenizer, bias: float) -> LALM:
@@ -64,11 +58,6 @@ def lived(played: list[Played]) -> list[Any]:
 def _as_the_actors() -> Iterator[None]:
     with one_thread():  # more of them add up in another order
         yield
-
-
-@pytest.fixture
-def _hasty_critic(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainers.credit, "CRITIC_STEPS", 2)
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +129,7 @@ def logged(trainer: StreamPPOTrainer, name: str) -> list[float]:
 
 
 @NEEDS_RAY
-@pytest.mark.usefixtures("ray", "_hasty_critic")
+@pytest.mark.usefixtures("ray", "hasty_critic")
 def test_ppo_learns_from_actors_what_it_learns_alone(tokenizer: ReplyTokenizer, tmp_path: Path) -> None:
     alone = learned(tokenizer, tmp_path, episodes_per_task=2)
     there = learned(tokenizer, tmp_path, episodes_per_task=2, rollout_workers=2)
@@ -149,7 +138,7 @@ def test_ppo_learns_from_actors_what_it_learns_alone(tokenizer: ReplyTokenizer, 
     assert logged(there, "rollouts/staleness") == logged(there, "rollouts/redone") == [0.0, 0.0]
 
 
-@pytest.mark.usefixtures("_hasty_critic")
+@pytest.mark.usefixtures("hasty_critic")
 def test_ppo_may_learn_from_the_policy_before(tokenizer: ReplyTokenizer, tmp_path: Path) -> None:
     """The second iteration earns what the first policy does, is told so, and begins with the ratios of another."""
     begun = learned(tokenizer, tmp_path, learning_rate=1e-12, decision_learning_rate=1e-12)

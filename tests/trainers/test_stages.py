@@ -25,8 +25,8 @@ from envs.proactive import ProactiveScenarios
 from envs.speech.espeak import Espeak
 from policies.features import LogMel
 from policies.lalm_policy import LALMPolicy
-from policies.tokenizer import ReplyTokenizer, train_tokenizer
-from tests.policies.conftest import REPLIES, tiny_model
+from policies.tokenizer import ReplyTokenizer
+from tests.policies.conftest import tiny_model
 from tests.trainers.test_cli import refused
 from trainers.cli import main
 from trainers.config_loading import load_config
@@ -58,11 +58,6 @@ def changed(before: Path, after: Path) -> set[str]:
     """Return the parts of a model that two policy folders differ in."""
     one, other = load_file(before / "model.safetensors"), load_file(after / "model.safetensors")
     return {name.partition(".")[0] for name in one if not torch.equal(one[name], other[name])}
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> ReplyTokenizer:
-    return train_tokenizer(REPLIES, 300)
 
 
 def test_a_process_learns_on_one_gpu_though_the_machine_has_two(

@@ -27,8 +27,8 @@ from policies.lalm_policy import LALMPolicy
 from policies.lora import add_lora, merge_lora
 from policies.modeling_lalm import LALM
 from policies.policy_folder import write_policy
-from policies.tokenizer import ReplyTokenizer, train_tokenizer
-from tests.policies.conftest import REPLIES, noise, tiny_model
+from policies.tokenizer import ReplyTokenizer
+from tests.policies.conftest import noise, tiny_model
 from tests.policies.exactness import (
     check_batched_is_alone,
     check_engine_is_the_training_forward,
@@ -58,11 +58,6 @@ def _hasty_critic(monkeypatch: pytest.MonkeyPatch) -> None:
     """A few steps of fitting: what the critic makes of two streams is not the point."""
     fit = Critic.fit
     monkeypatch.setattr(Critic, "fit", lambda self, known, taken, returns, _: fit(self, known, taken, returns, 2))
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> ReplyTokenizer:
-    return train_tokenizer(REPLIES, 300)
 
 
 @pytest.fixture(scope="module")
