@@ -1,5 +1,6 @@
 """A folder of recordings: read, split by recording and speaker, drawn from. What its rows hold: `envs.manifest`."""
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -162,42 +163,57 @@ class ClipLibrary:
         clips = [recording.clip for recording in self.recordings]
         return [Candidate(clip.label, clip.caption, clip.decision, self, clip) for clip in clips]
 
-    def split(self, held_out: float, seed: int) -> tuple["ClipLibrary", "ClipLibrary"]:
+    def split(self, held_out: float, seed: int, fold: int = 0) -> tuple["ClipLibrary", "ClipLibrary"]:
         """Split into (train, held out) by recordings and speakers, about `held_out` of each label's clips.
 
         Clips that share a recording or a speaker, directly or through others, stay together; clips without
         either stay with those of their source and label. A label of a single such group is trained on, one of
         more stands on both sides, unless what ties its groups to other labels forbids it.
 
+        Args:
+            held_out: The share.
+            seed: Of the order in which groups are taken.
+            fold: For cross-validation: what is held out in one fold is held out in no other, as far as a label has
+                groups enough.
+
         Raises:
-            ScenarioError: when `held_out` is not in (0, 1).
+            ScenarioError: when `held_out` is not in (0, 1), or there are not so many folds.
         """
         if not 0 < held_out < 1:
             raise ScenarioError(f"the share to hold out is {held_out}, expected more than 0 and less than 1")
+        if not 0 <= fold < (folds := math.floor(1 / held_out + 1e-9)):
+            raise ScenarioError(f"fold is {fold}, expected 0 to {folds - 1}: {held_out} can be held out {folds} times")
         groups = _connected_groups(self.recordings)
         rng = np.random.default_rng([seed, 0x5711])
         counts = [Counter(r.clip.label for r in group) for group in groups]
         owners = {label: [i for i, c in enumerate(counts) if label in c] for label in self.labels}
-        train = {own[0] for own in owners.values() if len(own) == 1}
-        held: set[int] = set()
-        for label in sorted(owners, key=lambda name: (len(owners[name]), name)):  # those with the least choice first
-            own = [owners[label][i] for i in rng.permutation(len(owners[label]))]
-            held |= _choose(own, {i: counts[i][label] for i in own}, held, train, held_out)
-            train |= set(own) - held
+        names = sorted(owners, key=lambda name: (len(owners[name]), name))  # those with the least choice first
+        orders = {label: [owners[label][i] for i in rng.permutation(len(owners[label]))] for label in names}
+        before, held = set[int](), set[int]()
+        for _ in range(fold + 1):
+            before |= held
+            held, train = set(), {own[0] for own in owners.values() if len(own) == 1}
+            for label, order in orders.items():
+                held |= _choose(order, {i: counts[i][label] for i in order}, held, train, before, held_out)
+                train |= set(order) - held
         halves = [[r for i in sorted(side) for r in groups[i]] for side in (train, held)]
         return ClipLibrary(halves[0]), ClipLibrary(halves[1])
 
 
-def _choose(own: list[int], sizes: dict[int, int], held: set[int], train: set[int], share: float) -> set[int]:
+def _choose(
+    own: list[int], sizes: dict[int, int], held: set[int], train: set[int], before: set[int], share: float
+) -> set[int]:
     """Choose, of one label's undecided groups, those to hold out besides the ones already held.
 
-    Groups are taken while that brings the clips held nearer to `share`; at least one, and never all.
+    Groups are taken while that brings the clips held nearer to `share`; at least one, and never all. Those that were
+    held out in a fold before are left, where there are others.
     """
     chosen: set[int] = set()
     wanted = share * sum(sizes.values())
     taken = sum(sizes[i] for i in own if i in held)
     free = [i for i in own if i not in held and i not in train]
     spare = len(free) - (not train.intersection(own))  # one has to be left to train on
+    free = [i for i in free if i not in before] or free
     for group in free:
         nearer = abs(taken + sizes[group] - wanted) < abs(taken - wanted)
         if nearer and len(chosen) < spare:

@@ -13,11 +13,19 @@ _SPLIT_SEED = 0
 
 @dataclass(frozen=True)
 class ClipFolder:
-    """A folder of recordings in a layout; `allow_broken` is the share of its records that may be broken."""
+    """A folder of recordings in a layout, how much of it may be broken, and which part of it is held out.
+
+    Attributes:
+        path: The folder.
+        layout: How it is laid out.
+        allow_broken: The share of its records that may be broken.
+        fold: Which part is held out, of as many as there are that do not overlap.
+    """
 
     path: Path
     layout: str = "manifest"
     allow_broken: float = ALLOW_BROKEN
+    fold: int = 0
 
     def read(self) -> ClipLibrary:
         """Read the recordings; those that cannot be used are named on stderr.
@@ -40,5 +48,6 @@ class ClipFolder:
 
         Raises:
             ManifestError: as `ClipLibrary.from_folder`.
+            ScenarioError: when there is no such fold.
         """
-        return self.read().split(held_out, _SPLIT_SEED)
+        return self.read().split(held_out, _SPLIT_SEED, self.fold)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from trainers.config import QuickstartConfig
 
 CONFIGS = Path(__file__).parent.parent / "configs"
-PLAIN_CLIPS = ("manifest", ALLOW_BROKEN)  # how a folder is read where nothing else was said
+PLAIN_CLIPS = ("manifest", ALLOW_BROKEN, 0)  # how a folder is read where nothing else was said
 
 
 def add_run(command: argparse.ArgumentParser) -> None:
@@ -31,7 +31,7 @@ def add_json(command: argparse.ArgumentParser) -> None:
 
 def add_clips(command: argparse.ArgumentParser, purpose: str, required: bool = False) -> None:
     """Add a folder of recordings, and how it is read."""
-    layout, share = PLAIN_CLIPS
+    layout, share, fold = PLAIN_CLIPS
     command.add_argument("--clips", type=Path, required=required, help=purpose)
     command.add_argument(
         "--layout",
@@ -46,6 +46,13 @@ def add_clips(command: argparse.ArgumentParser, purpose: str, required: bool = F
         default=share,
         metavar="SHARE",
         help="of the recordings that may be left out because they are broken; default: %(default)s",
+    )
+    command.add_argument(
+        "--fold",
+        type=whole_number(0),
+        default=fold,
+        metavar="K",
+        help="for cross-validation, which part of the recordings is held out: 0, 1, ...; default: %(default)s",
     )
 
 
@@ -107,7 +114,7 @@ def clip_folder(options: argparse.Namespace) -> "ClipFolder | None":
     """Return the recordings of `add_clips`, where some were named."""
     from trainers.clips import ClipFolder  # noqa: PLC0415 - heavy
 
-    return ClipFolder(options.clips, options.layout, options.allow_broken) if options.clips else None
+    return ClipFolder(options.clips, options.layout, options.allow_broken, options.fold) if options.clips else None
 
 
 def run_config(options: argparse.Namespace, *more: str) -> "QuickstartConfig":

@@ -201,9 +201,23 @@ def test_each_label_gets_about_its_share(sizes: list[int], share: float, seed: i
     assert not held.has("RESPOND")
 
 
-def test_an_impossible_share_is_refused() -> None:
+@given(st.lists(st.integers(1, 4), min_size=9, max_size=20), st.integers(0, 1000))
+@settings(max_examples=50, deadline=None)
+def test_folds_hold_out_what_others_do_not(sizes: list[int], seed: int) -> None:
+    """Whatever is held out once is no longer to be had, while there is anything else."""
+    library = ClipLibrary([recording(i, "x", f"{g}") for g, size in enumerate(sizes) for i in range(size)])
+    held = [{r.clip.recording for r in library.split(0.25, seed, fold)[1].recordings} for fold in range(4)]
+    assert held[0] == {r.clip.recording for r in library.split(0.25, seed)[1].recordings}
+    assert all(held)
+    assert sum(map(len, held[:3])) == len(set().union(*held[:3]))
+
+
+def test_an_impossible_share_or_fold_is_refused() -> None:
+    library = ClipLibrary([recording(0, "x")])
     with pytest.raises(ScenarioError, match=r"1\.5"):
-        ClipLibrary([recording(0, "x")]).split(1.5, 0)
+        library.split(1.5, 0)
+    with pytest.raises(ScenarioError, match=r"fold is 3, expected 0 to 2: 0\.3 can be held out 3 times"):
+        library.split(0.3, 0, 3)
 
 
 def test_no_label_drowns_the_others() -> None:
