@@ -40,7 +40,8 @@ class FeatureStream:
 
     def push(self, samples: Audio) -> None:
         """Take samples in: float32 [n] in [-1, 1], any n."""
-        self.waiting = np.concatenate((self.waiting, np.asarray(samples, np.float32)))
+        fresh = np.array(samples, np.float32)  # whose owner may go on to write into it
+        self.waiting = np.concatenate((self.waiting, fresh)) if len(self.waiting) else fresh
 
     @property
     def num_complete(self) -> int:

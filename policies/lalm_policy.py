@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from envs.audio import check_samples
@@ -13,6 +14,7 @@ from envs.episode import RESPOND, TOKENS, WAIT
 from envs.errors import AudioError, SessionError
 from envs.scenario import Audio
 from policies.base import Actions, Observations
+from policies.device import AUTO, pick_device
 from policies.engine import Clock, Engine, Sampling, SimulatedClock, StepEvent
 from policies.modeling_lalm import LALM
 from policies.offline import NUM_SLOTS, answer_ids
@@ -54,6 +56,7 @@ class LALMPolicy:
         revision: str | None = None,
         full_duplex: bool = False,
         clock: Clock | None = None,
+        device: str | torch.device = AUTO,
     ) -> "LALMPolicy":
         """Load a policy folder.
 
@@ -64,13 +67,15 @@ class LALMPolicy:
             revision: Branch, tag or commit on the hub.
             full_duplex: Decide in the middle of replies too.
             clock: Of its engine; default: the stream's, where nothing takes time.
+            device: Such as "cpu" or "cuda:1"; default: a GPU where there is one.
 
         Raises:
-            PolicyError: when there is no such folder, it is incomplete or spoilt, of another version, or its tensors
-                do not fit; it says which.
+            PolicyError: when there is no such device or folder, or the folder is incomplete or spoilt, of another
+                version, or its tensors do not fit; it says which.
         """
+        place = pick_device(device)
         model, tokenizer, card = read_policy(find_policy(source, revision))
-        return cls(model, tokenizer, num_slots, sampling, card, full_duplex, clock)
+        return cls(model.to(place), tokenizer, num_slots, sampling, card, full_duplex, clock)
 
     def save_pretrained(self, folder: str | Path, card: str | None = None) -> None:
         """Write a policy folder; it appears under its files' names when it is whole.
@@ -173,6 +178,8 @@ class LALMPolicy:
                 f"observations['audio'] has the shape {list(audio.shape)}, expected {list(expected)}: one chunk a slot"
             )
         active = [slot for slot, session in enumerate(self.sessions) if session is not None]
+        if audio.dtype == np.float32 and audio.min() >= -1.0 and audio.max() <= 1.0:  # not where there is a NaN
+            return {slot: audio[slot] for slot in active}
         return {slot: check_samples(audio[slot], f"observations['audio'][{slot}]") for slot in active}
 
     def answer(self, clips: Sequence[Audio], instructions: Sequence[str], num_slots: int = NUM_SLOTS) -> list[str]:

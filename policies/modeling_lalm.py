@@ -11,6 +11,7 @@ from transformers.models.qwen2 import Qwen2Config, Qwen2Model
 
 from policies.backbones import find_backbone
 from policies.configuration_lalm import LALMConfig
+from policies.device import sent
 from policies.features import ChunkFeatures
 from policies.token_layout import NO_AUDIO
 
@@ -133,7 +134,7 @@ class LALM(PreTrainedModel):
 
     def content_log_probs(self, hidden: Tensor) -> Tensor:
         """Return log-probabilities over what can be spoken (text and the end token): [..., vocab]."""
-        silenced = torch.tensor(self.layout.not_speakable, device=hidden.device)
+        silenced = sent(torch.tensor(self.layout.not_speakable, device="cpu"), hidden.device)
         return F.log_softmax(self.lm_head(hidden).float().index_fill(-1, silenced, -torch.inf), dim=-1)
 
     def decision_odds(self, hidden: Tensor, head: nn.Linear | None = None) -> Tensor:

@@ -20,6 +20,7 @@ from envs.benchmark import resident_mib
 from envs.clock import CHUNK_S, CHUNK_SAMPLES
 from envs.scenario import Audio
 from policies.configuration_lalm import LALMConfig
+from policies.device import pick_device
 from policies.engine.engine import Engine
 from policies.engine.sampling import Sampling
 from policies.modeling_lalm import LALM
@@ -70,7 +71,10 @@ def bench_engine() -> dict[str, float]:
 
 
 def bench_model() -> LALM:
-    """Return `compact` at the quickstart's shape, with random weights, that responds at `RESPONSE_RATE`."""
+    """Return `compact` at the quickstart's shape, with random weights, that responds at `RESPONSE_RATE`.
+
+    It is on a GPU where there is one.
+    """
     torch.manual_seed(0)
     tokenizer = bench_tokenizer()
     layout = tokenizer.layout(audio_tokens_per_chunk=1, tokens_per_chunk=4, window_chunks=64)
@@ -78,7 +82,7 @@ def bench_model() -> LALM:
     with torch.no_grad():
         model.lm_head.weight[layout.response] = model.lm_head.weight[layout.silent]
         model.decision_head.bias.fill_(float(np.log(RESPONSE_RATE / (1 - RESPONSE_RATE))))
-    return model
+    return model.to(pick_device())
 
 
 def bench_tokenizer() -> ReplyTokenizer:
@@ -142,7 +146,7 @@ class _AudioLM(Qwen2ForCausalLM):
 
 def _audio_lm(model: LALM) -> _AudioLM:
     config = Qwen2Config(**{**model.config.text_config, "use_cache": True})
-    language_model = _AudioLM(config).eval()
+    language_model = _AudioLM(config).eval().to(model.device, model.dtype)
     weights = {f"model.{name}": tensor for name, tensor in model.text_model.state_dict().items()}
     language_model.load_state_dict({**weights, "lm_head.weight": model.lm_head.weight})
     language_model.audio_token = model.layout.audio
@@ -160,12 +164,12 @@ def _hear_naively(model: LALM, seed: int, by_generate: bool) -> list[float]:
     def feed() -> Tensor:
         language_model.audio = torch.cat(audio) if audio else torch.empty(0)
         audio.clear()
-        return torch.tensor([ids])
+        return torch.tensor([ids], device=model.device)
 
     def write(count: int) -> None:
         written = language_model.generate(
             feed(),
-            attention_mask=torch.ones(1, len(ids), dtype=torch.long),
+            attention_mask=torch.ones(1, len(ids), dtype=torch.long, device=model.device),
             past_key_values=cache,
             max_new_tokens=count,
             min_new_tokens=count,
@@ -185,7 +189,7 @@ def _hear_naively(model: LALM, seed: int, by_generate: bool) -> list[float]:
 
     with torch.inference_mode():
         for chunk in _noises(_NAIVE_CHUNKS, seed):
-            window = torch.from_numpy(np.concatenate((context, chunk)))[None]
+            window = torch.from_numpy(np.concatenate((context, chunk)))[None].to(model.device)
             context = chunk[-len(context) :]
             audio.append(model.encode(features(window))[0])
             ids.extend(block)
@@ -243,7 +247,7 @@ def _hour(model: LALM) -> dict[str, float]:
 
 def _anew(model: LALM) -> float:
     """Return what a frame costs at minute 10 over minute 1 where all that was heard is encoded anew each time."""
-    features, noise = model.make_features(), torch.from_numpy(np.tile(_noises(1)[0], 10 * _MINUTE))
+    features, noise = model.make_features(), torch.from_numpy(np.tile(_noises(1)[0], 10 * _MINUTE)).to(model.device)
 
     def frame(chunks: int) -> float:
         seconds = []
@@ -253,7 +257,7 @@ def _anew(model: LALM) -> float:
                 audio = model.encode(features.whole(noise[: chunks * CHUNK_SAMPLES])).flatten(0, 1)
                 sequence = lay_out(replace(model.layout, window_chunks=chunks), [Turn(c, None) for c in range(chunks)])
                 batch = collate([sequence], [chunks], model.layout.audio_tokens_per_chunk)
-                model.decision_log_probs(model.hidden_states(batch, audio)[:, -1])
+                model.decision_log_probs(model.hidden_states(batch.to(model.device), audio)[:, -1]).cpu()
             seconds.append(time.perf_counter() - begin)
         return statistics.median(seconds)
 

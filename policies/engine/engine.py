@@ -25,6 +25,7 @@ from policies.engine.stats import EngineStats
 from policies.modeling_lalm import LALM
 from policies.token_layout import TokenLayout
 
+_MOVED = 1 << 20  # log-probabilities, up to so many, are drawn from on the CPU: a GPU is waited for once, not thrice
 MOST_WAITING_S = 120.0  # of audio that a session may have pushed and no step has taken: memory stays bounded
 
 
@@ -289,9 +290,8 @@ class Engine:
         """Emit one control token in each session."""
         if not sessions:
             return
-        log_probs = biased(
-            self.model.decision_log_probs(self._runner.hidden_of(sessions)), [s.sampling.bias for s in sessions]
-        )
+        odds = self.model.decision_log_probs(self._runner.hidden_of(sessions)).cpu()
+        log_probs = biased(odds, [s.sampling.bias for s in sessions])
         probabilities = log_probs[:, 1].exp().tolist()
         for session, p, row in zip(sessions, probabilities, log_probs.tolist(), strict=True):
             asked = session.respond_at is not None and session.chunks_heard > session.respond_at
@@ -328,6 +328,8 @@ class Engine:
     def _write(self, sessions: Sequence[Session], drafts: "dict[int, _Draft]") -> None:
         """Say one token in each session; the end token makes it silent again."""
         log_probs = self.model.content_log_probs(self._runner.hidden_of(sessions))
+        if log_probs.numel() <= _MOVED:
+            log_probs = log_probs.cpu()
         tokens, end = [self.layout.end] * len(sessions), self.layout.end
         longest = self.model.config.max_reply_tokens
         free = [i for i, s in enumerate(sessions) if not s.sampling.must_end(s.reply or (), longest)]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from policies.device import sent
 from policies.modeling_lalm import LALM, ExactRotaryEmbedding, rotate
 from policies.token_layout import NO_AUDIO, PREFIX_CHUNK, TokenColumns, TokenLayout
 
@@ -38,6 +39,17 @@ class Pass:
     mask: Tensor  # float32 [B, L, used], 0 where a query may look and -inf elsewhere
     last_places: Tensor | None  # int64 [P], among B
     last_mask: Tensor  # float32 [B, 1, used]
+
+
+@dataclass
+class NewTokens:
+    """The new tokens of P pieces, T in all, which have their columns and are nowhere on the device yet."""
+
+    slots: list[int]  # of each piece, ascending
+    lengths: list[int]  # of each piece
+    window_start: list[int]  # the first chunk that a piece may attend to
+    used: int  # columns that any of the slots has in use
+    tokens: list[list[int]]  # six rows of T: ids, rows of the audio embeddings, positions, chunks, slots, columns
 
 
 class SlotColumns:
@@ -95,11 +107,13 @@ class KVMemory:
         self._heads: dict[int, Tensor] = {}  # of slots that have left their sinks: keys as they were before
         self.rotary: ExactRotaryEmbedding = model.text_model.rotary_emb
         self.device = model.device
-        shape = (config.num_hidden_layers, num_slots, config.num_key_value_heads, self.capacity, self.rotary.head_dim)
+        self.spare = num_slots  # a slot that no session has: what a recorded pass is padded with is written there
+        places = num_slots + 1
+        shape = (config.num_hidden_layers, places, config.num_key_value_heads, self.capacity, self.rotary.head_dim)
         kind = {"dtype": model.dtype, "device": self.device}
         self.keys, self.values = torch.zeros(shape, **kind), torch.zeros(shape, **kind)
-        self.position = torch.full((num_slots, self.capacity), _EMPTY, device=self.device)
-        self.chunk = torch.zeros((num_slots, self.capacity), dtype=torch.int64, device=self.device)
+        self.position = torch.full((places, self.capacity), _EMPTY, device=self.device)
+        self.chunk = torch.zeros((places, self.capacity), dtype=torch.int64, device=self.device)
         self.columns = [self._columns() for _ in range(num_slots)]
         self._head_ids = torch.arange(config.num_key_value_heads, device=self.device)
         self._prefix_keys = torch.empty(0)  # float32 [layers, 1, heads, P, D], at positions 0, 1, ...
@@ -110,7 +124,7 @@ class KVMemory:
         size = self.prefix
         of_prefix = [PREFIX_CHUNK] * size
         piece = TokenColumns(list(prefix), [NO_AUDIO] * size, list(range(size)), of_prefix, of_prefix)
-        batch = self.prepare([0], [piece], [()])
+        batch = self.prepare(self.reserve([0], [piece], [()]))
         self.columns[0] = self._columns()
         return batch
 
@@ -144,69 +158,89 @@ class KVMemory:
                 self._heads[slot] = self.keys[:, slot, :, :size].to(torch.float32, copy=True)
                 self.chunk[slot, :size] = _ALWAYS
                 self.position[slot, :size] = -1
-            angles = self.rotary(self._prefix_keys, torch.tensor([position], device=self.device))  # [1, D]
+            angles = self.rotary(self._prefix_keys, self.ids([position]))  # [1, D]
             self.keys[:, slot, :, :size] = rotate(self._heads[slot], *angles).to(self.keys.dtype)
 
     def _move(self, slots: Sequence[int], positions: Sequence[int]) -> None:
         """Put the prefix, which is the same in all slots, where it has to be in each of these."""
-        index = torch.tensor(list(slots), device=self.device)
-        angles = self.rotary(self._prefix_keys, torch.tensor(list(positions), device=self.device).unsqueeze(1))
-        self.keys[:, index, :, : self.prefix] = rotate(self._prefix_keys, *angles).to(
-            self.keys.dtype
-        )  # angles [B, 1, D]
+        angles = self.rotary(self._prefix_keys, self.ids(positions).unsqueeze(1))  # [B, 1, D]
+        self.keys[:, self.ids(slots), :, : self.prefix] = rotate(self._prefix_keys, *angles).to(self.keys.dtype)
 
-    def prepare(
+    def reserve(
         self, slots: Sequence[int], pieces: Sequence[TokenColumns], audio_rows: Sequence[Sequence[int]]
-    ) -> Pass:
-        """Free what the windows have left, reserve columns for new tokens and return those as a pass.
+    ) -> NewTokens:
+        """Free what the windows have left, and give new tokens their columns.
 
         Args:
             slots: The slot of each piece, ascending.
             pieces: The new tokens of each session, at least one.
             audio_rows: For each piece, the rows of the embeddings that its audio positions take, in order.
         """
+        tokens: list[list[int]] = [[] for _ in range(6)]
+        for slot, piece, taken in zip(slots, pieces, audio_rows, strict=True):
+            columns, fresh = self.columns[slot], iter(taken)
+            columns.evict(piece.window_start[0])
+            audio = [NO_AUDIO if a == NO_AUDIO else next(fresh) for a in piece.audio_index]
+            where = ([slot] * len(piece), columns.take(piece.chunk))
+            for row, values in zip(tokens, (piece.ids, audio, piece.position, piece.chunk, *where), strict=True):
+                row.extend(values)
+        return NewTokens(
+            slots=list(slots),
+            lengths=[len(piece) for piece in pieces],
+            window_start=[piece.window_start[0] for piece in pieces],
+            used=max(self.columns[slot].used for slot in slots),
+            tokens=tokens,
+        )
+
+    def prepare(self, new: NewTokens) -> Pass:
+        """Note where new tokens are, and return them as a pass."""
+        slots, lengths = new.slots, new.lengths
         first, end = slots[0], slots[-1] + 1
         dense = len(slots) >= _DENSE * (end - first)
         numbers = [slot - first for slot in slots] if dense else list(range(len(slots)))  # of the slots in the pass
-        batch, length = end - first if dense else len(slots), max(map(len, pieces))
-        tokens: list[list[int]] = [[] for _ in range(7)]
-        last, last_place, window_start = [], [number * length for number in range(batch)], [0] * batch
-        for slot, number, piece, taken in zip(slots, numbers, pieces, audio_rows, strict=True):
-            columns, fresh, size, place = self.columns[slot], iter(taken), len(piece), number * length
-            columns.evict(piece.window_start[0])
-            audio = [NO_AUDIO if a == NO_AUDIO else next(fresh) for a in piece.audio_index]
-            where = ([slot] * size, columns.take(piece.chunk), range(place, place + size))
-            for row, values in zip(tokens, (piece.ids, audio, piece.position, piece.chunk, *where), strict=True):
-                row.extend(values)
-            last.append(len(tokens[0]) - 1)
-            last_place[number], window_start[number] = place + size - 1, piece.window_start[0]
-
-        ids, audio_index, position, chunk, slot_of, column_of, places = torch.tensor(tokens, device=self.device)
-        self.position[slot_of, column_of] = position
-        self.chunk[slot_of, column_of] = chunk
+        batch, length = end - first if dense else len(slots), max(lengths)
+        where, last = list[int](), list[int]()
+        last_place, window_start = [number * length for number in range(batch)], [0] * batch
+        for number, size, start in zip(numbers, lengths, new.window_start, strict=True):
+            where.extend(range(number * length, number * length + size))
+            last.append(len(where) - 1)
+            last_place[number], window_start[number] = number * length + size - 1, start
+        ids, audio_index, position, chunk, slot_of, column_of, places = torch.tensor(
+            [*new.tokens, where], device=self.device
+        )
+        self.place(slot_of, column_of, position, chunk)
         queries = position.new_zeros(batch * length).index_copy_(0, places, position).view(batch, length)
-        used = max(self.columns[slot].used for slot in slots)
-        chosen = slice(first, end) if dense else self._ids(slots)
-        mask = self._mask(chosen, used, queries, self._ids(window_start))
-        rows = (slot_of.unsqueeze(1) * len(self._head_ids) + self._head_ids) * self.capacity + column_of.unsqueeze(1)
+        chosen = slice(first, end) if dense else self.ids(slots)
+        mask = self.mask(chosen, new.used, queries, self.ids(window_start))
         return Pass(
             ids=ids,
             audio=audio_index,
             position=position,
-            last=self._ids(last),
+            last=self.ids(last),
             slots=chosen,
-            rows=rows.flatten(),
-            used=used,
+            rows=self.rows(slot_of, column_of),
+            used=new.used,
             places=None if len(ids) == batch * length else places,
             mask=mask,
-            last_places=None if len(slots) == batch else self._ids(numbers),
-            last_mask=mask.flatten(0, 1)[self._ids(last_place)].unsqueeze(1),
+            last_places=None if len(slots) == batch else self.ids(numbers),
+            last_mask=mask.flatten(0, 1)[self.ids(last_place)].unsqueeze(1),
         )
 
-    def _ids(self, numbers: Sequence[int]) -> Tensor:
-        return torch.tensor(numbers, device=self.device)
+    def place(self, slot: Tensor, column: Tensor, position: Tensor, chunk: Tensor) -> None:
+        """Note the positions and chunks of tokens, int64 [T] each, in their slots and columns."""
+        self.position[slot, column] = position
+        self.chunk[slot, column] = chunk
 
-    def _mask(self, slots: slice | Tensor, used: int, position: Tensor, window_start: Tensor) -> Tensor:
+    def rows(self, slot: Tensor, column: Tensor) -> Tensor:
+        """Return int64 [T * heads], where the keys and values of tokens go, given their slots and columns [T]."""
+        heads = slot.unsqueeze(1) * len(self._head_ids) + self._head_ids
+        return (heads * self.capacity + column.unsqueeze(1)).flatten()
+
+    def ids(self, numbers: Sequence[int]) -> Tensor:
+        """Return numbers as int64 on the device."""
+        return sent(torch.tensor(list(numbers), dtype=torch.int64), self.device)
+
+    def mask(self, slots: slice | Tensor, used: int, position: Tensor, window_start: Tensor) -> Tensor:
         """Return float32 [B, L, used]: the training mask, read off the columns in use.
 
         Args:

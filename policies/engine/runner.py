@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from policies.device import sent
+from policies.engine.cuda_graphs import GraphRecorder, RecordedPasses, Recorder
 from policies.engine.decoder import Decoder
 from policies.engine.memory import KVMemory
 from policies.engine.session import Session
@@ -13,26 +15,41 @@ from policies.token_layout import NO_AUDIO, TokenColumns, TokenLayout
 
 
 class ModelRunner:
-    """Runs the model over sessions, whatever their positions; their numbers do not depend on who else is there."""
+    """Runs the model over sessions, whatever their positions; their numbers do not depend on who else is there.
 
-    def __init__(self, model: LALM, num_slots: int, layout: TokenLayout) -> None:
+    Args:
+        model: The model.
+        num_slots: Sessions at once.
+        layout: Of their tokens.
+        record: Passes of few chunks are padded and recorded by it; default: as CUDA graphs on a GPU, and not on a CPU.
+    """
+
+    def __init__(self, model: LALM, num_slots: int, layout: TokenLayout, record: Recorder | None = None) -> None:
+        if record is None and model.device.type == "cuda":
+            record = GraphRecorder(model.device)
         self.model = model
         self.features = model.make_features()
         self.memory = KVMemory(model, num_slots, layout)
         self.decoder = Decoder(model, self.memory)
         # Of each slot, at the position that predicts its next token.
         self.hidden = torch.zeros(
-            num_slots, model.text_model.config.hidden_size, dtype=model.dtype, device=model.device
+            num_slots + 1, model.text_model.config.hidden_size, dtype=model.dtype, device=model.device
         )
+        embed, audio_tokens = model.text_model.embed_tokens, layout.audio_tokens_per_chunk
         with torch.inference_mode():
             prefix = self.memory.prefix_pass(layout.prefix)
-            self.decoder.run(model.text_model.embed_tokens(prefix.ids), prefix)
+            self.decoder.run(embed(prefix.ids), prefix)
             self.memory.share_prefix()
-        self._short = layout.audio_tokens_per_chunk + 3  # one block and a pending token
+        self._short = audio_tokens + 3  # one block and a pending token
+        self._recorded: RecordedPasses | None = None
+        if record is not None:
+            self._recorded = RecordedPasses(
+                self.decoder, self.memory, embed, self.hidden, self._short, audio_tokens, record
+            )
 
     def encode(self, owners: Sequence[Session], windows: Sequence[Tensor]) -> None:
         """Encode chunks of sessions, in the order of each, and queue their embeddings."""
-        samples = torch.stack(list(windows)).to(self.model.device)
+        samples = sent(torch.stack(list(windows)), self.model.device)
         features = self.features(samples, [owner.audio for owner in owners])
         for owner, embedding in zip(owners, self.model.encode(features), strict=True):
             owner.queue.append(embedding)
@@ -40,7 +57,7 @@ class ModelRunner:
 
     def hidden_of(self, sessions: Sequence[Session]) -> Tensor:
         """Return the hidden states [B, hidden] that predict the next tokens of sessions."""
-        return self.hidden[[session.slot for session in sessions]]
+        return self.hidden[self.memory.ids([session.slot for session in sessions])]
 
     def begin(self, sessions: Sequence[Session]) -> None:
         """Make the slots of sessions that run for the first time ready."""
@@ -78,9 +95,13 @@ class ModelRunner:
             first += count
         order = sorted(range(len(sessions)), key=lambda i: sessions[i].slot)
         slots = [sessions[i].slot for i in order]
-        batch = self.memory.prepare(slots, [pieces[i] for i in order], [rows[i] for i in order])
+        new = self.memory.reserve(slots, [pieces[i] for i in order], [rows[i] for i in order])
+        heard = torch.cat([embedding for taken in audio for embedding in taken]) if first else None
+        if self._recorded is not None and self._recorded.takes(new):
+            self._recorded.run(new, heard)
+            return
+        batch = self.memory.prepare(new)
         inputs = self.model.text_model.embed_tokens(batch.ids)
-        if first:
-            heard = torch.cat([embedding for taken in audio for embedding in taken])
+        if heard is not None:
             inputs = torch.where((batch.audio != NO_AUDIO).unsqueeze(1), heard[batch.audio], inputs)
-        self.hidden[slots] = self.decoder.run(inputs, batch)
+        self.hidden[self.memory.ids(slots)] = self.decoder.run(inputs, batch)

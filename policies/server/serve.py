@@ -15,6 +15,7 @@ import uvicorn
 from starlette.websockets import WebSocket
 
 from envs.errors import ServerError
+from policies.device import pick_device
 from policies.engine import Engine
 from policies.policy_folder import find_policy, read_policy
 from policies.server.access import Access
@@ -113,6 +114,7 @@ def make_server(
     Access.to(host, port, key, key_variable, origins)  # before anything is loaded
     model, tokenizer, _ = read_policy(find_policy(policy, None))
     limits = limits or Limits()
+    model.to(pick_device())
     listening = _bind(host, port)
     for kept in (socket.SO_SNDBUF, socket.SO_RCVBUF):
         listening.setsockopt(socket.SOL_SOCKET, kept, limits.socket_bytes)  # those it accepts inherit it

@@ -53,11 +53,12 @@ def check_engine_is_the_training_forward(
         assert not need_replies or any(turn.reply for turn in turns), "the test must see replies"
         sequence = lay_out(model.layout, turns)
         with torch.no_grad():
-            audio = model.encode(model.make_features().whole(torch.from_numpy(noise(seed, chunks)))).flatten(0, 1)
-            batch = collate([sequence], [chunks], model.layout.audio_tokens_per_chunk)
+            samples = torch.from_numpy(noise(seed, chunks)).to(model.device)
+            audio = model.encode(model.make_features().whole(samples)).flatten(0, 1)
+            batch = collate([sequence], [chunks], model.layout.audio_tokens_per_chunk).to(model.device)
             hidden = model.hidden_states(batch, audio)[0]
-            decisions = model.decision_log_probs(hidden[[i - 1 for i in sequence.decisions]])
-            contents = model.content_log_probs(hidden[[i - 1 for i in sequence.contents]])
+            decisions = model.decision_log_probs(hidden[[i - 1 for i in sequence.decisions]]).cpu()
+            contents = model.content_log_probs(hidden[[i - 1 for i in sequence.contents]]).cpu()
         took = [int(turn.reply is not None) for turn in turns]
         engine_decisions = [e.log_prob for e in events if e.log_prob is not None]
         np.testing.assert_allclose(decisions[range(len(took)), took], engine_decisions, atol=1e-4)

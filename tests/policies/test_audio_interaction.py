@@ -111,7 +111,7 @@ def test_a_released_checkpoint_becomes_a_policy(tmp_path: Path, capsys: pytest.C
     source.mkdir()
     tensors, tower = write_checkpoint(source)
     assert main(["convert", "audio-interaction", str(source), str(tmp_path / "made" / "policy")]) == 0
-    policy = LALMPolicy.from_pretrained(tmp_path / "made" / "policy")
+    policy = LALMPolicy.from_pretrained(tmp_path / "made" / "policy", device="cpu")
     assert policy.card is not None
     assert "Made of the checkpoint `released`. Its tensors are those of the released checkpoint" in policy.card
     assert "Nothing was measured" in policy.card

@@ -49,7 +49,7 @@ def test_adapters_are_trained_alone_and_merged(tokenizer: ReplyTokenizer, tmp_pa
     }
     write_policy(tmp_path / "policy", model, tokenizer)
     torch.testing.assert_close(
-        hidden(LALMPolicy.from_pretrained(tmp_path / "policy").model).detach(), after, atol=1e-4, rtol=0
+        hidden(LALMPolicy.from_pretrained(tmp_path / "policy", device="cpu").model).detach(), after, atol=1e-4, rtol=0
     )
 
 

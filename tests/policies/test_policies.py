@@ -53,7 +53,7 @@ def test_a_saved_policy_does_what_it_did(tokenizer: ReplyTokenizer, tmp_path: Pa
     """Buffers that are not in the file as well: `from_pretrained` left them uninitialised, and words were noise."""
     model = tiny_model(tokenizer, backbone=backbone)
     write_policy(tmp_path / "policy", model, tokenizer)
-    loaded = LALMPolicy.from_pretrained(tmp_path / "policy")
+    loaded = LALMPolicy.from_pretrained(tmp_path / "policy", device="cpu")
     tensors = [*model.state_dict().items(), *model.named_buffers()]
     held = {**loaded.model.state_dict(), **dict(loaded.model.named_buffers())}
     for name, tensor in tensors:

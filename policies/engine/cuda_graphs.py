@@ -1,0 +1,171 @@
+"""Passes of the engine as CUDA graphs: recorded once for each shape, and launched as one.
+
+A pass of a small model is a hundred kernels of microseconds each, and launching them one by one is what takes the time.
+A graph has fixed shapes, so a pass is padded: to a power of four of sessions, to one token each or to the blocks of
+one, two, four or eight chunks, and to a multiple of columns. What is padding is written into the memory's spare slot.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from policies.device import sent
+from policies.engine.decoder import Decoder
+from policies.engine.memory import KVMemory, NewTokens, Pass
+from policies.token_layout import NO_AUDIO
+
+_COLUMNS = 256  # columns that are looked at are rounded up to so many: few shapes, and little that is looked at in vain
+_MOST_CHUNKS = 8  # a piece of more is rare, and is run as it is
+_TOKEN_ROWS, _PIECE_ROWS = 6, 3
+Recorder = Callable[[Callable[[], None]], Callable[[], None]]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Of a pass: so many pieces, of at most so many tokens, that look at so many columns."""
+
+    pieces: int
+    length: int
+    columns: int
+
+
+@dataclass
+class _Recorded:
+    """Where the inputs of a pass go, and what launches it."""
+
+    numbers: Tensor  # int64 [_TOKEN_ROWS * pieces * length + _PIECE_ROWS * pieces]
+    heard: Tensor  # [pieces * most audio tokens of one, hidden]
+    replay: Callable[[], None] = lambda: None
+
+
+class GraphRecorder:
+    """Records work on a GPU as CUDA graphs, whose own memory is shared: they run one after another."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._stream = torch.cuda.Stream(device)
+        self._pool = torch.cuda.graph_pool_handle()
+
+    def __call__(self, work: Callable[[], None]) -> Callable[[], None]:
+        """Return what launches the kernels of `work` again, all at once.
+
+        It is run once before, when libraries load their kernels. Neither run may change what the next one does.
+        """
+        graph, current = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+        self._stream.wait_stream(current)
+        with torch.cuda.stream(self._stream):
+            work()
+            # Other threads may go on with the GPU meanwhile. `torch.cuda.graph` would collect all garbage first.
+            graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
+            try:
+                work()
+            finally:
+                graph.capture_end()
+        current.wait_stream(self._stream)
+        return graph.replay
+
+
+class RecordedPasses:
+    """Runs passes over a `KVMemory`, each padded to a shape that was recorded.
+
+    Args:
+        decoder: The layers.
+        memory: Theirs.
+        embed: Token ids into embeddings.
+        hidden: [slots + 1, hidden], where the last hidden state of each piece goes.
+        block: Tokens of a chunk's block and of the pending token before it.
+        audio_tokens: Those of them that are embeddings.
+        record: Turns work into what launches it.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        memory: KVMemory,
+        embed: Callable[[Tensor], Tensor],
+        hidden: Tensor,
+        block: int,
+        audio_tokens: int,
+        record: Recorder,
+    ) -> None:
+        self.decoder, self.memory, self.embed, self.hidden = decoder, memory, embed, hidden
+        self.block, self.audio_tokens, self.record = block, audio_tokens, record
+        self._recorded: dict[Shape, _Recorded] = {}
+
+    def takes(self, new: NewTokens) -> bool:
+        """Return whether a pass is one of those that are recorded: no piece is too long."""
+        return max(new.lengths) <= _MOST_CHUNKS * self.block
+
+    def run(self, new: NewTokens, heard: Tensor | None) -> None:
+        """Run new tokens, and keep the last hidden state of each piece.
+
+        Args:
+            new: They have their columns.
+            heard: [rows, hidden], the audio embeddings; None: there are none.
+        """
+        shape = self._shape(new)
+        known = self._recorded.get(shape)
+        recorded = known or self._empty(shape)
+        recorded.numbers.copy_(sent(torch.from_numpy(self._numbers(new, shape)), self.memory.device))
+        if heard is not None:
+            recorded.heard[: len(heard)] = heard
+        if known is None:
+            recorded.replay = self.record(partial(self._run, shape, recorded))
+            self._recorded[shape] = recorded
+        recorded.replay()
+
+    def _shape(self, new: NewTokens) -> Shape:
+        longest, doubled = max(new.lengths), (len(new.slots) - 1).bit_length()
+        pieces = min(1 << (doubled + doubled % 2), self.memory.spare)
+        length = 1 if longest == 1 else self.block << ((longest - 1) // self.block).bit_length()
+        columns = min(-(-new.used // _COLUMNS) * _COLUMNS, self.memory.capacity)
+        return Shape(pieces, length, columns)
+
+    def _numbers(self, new: NewTokens, shape: Shape) -> np.ndarray:
+        """Return the tokens and the pieces of a pass, padded: int64, as `_run` reads them."""
+        padding = [0, NO_AUDIO, 0, 0, self.memory.spare, self.memory.capacity - 1]
+        tokens = np.repeat(np.array(padding, np.int64), shape.pieces * shape.length).reshape(_TOKEN_ROWS, -1)
+        lengths = np.array(new.lengths)
+        firsts = shape.length * np.arange(shape.pieces)
+        before = np.cumsum(lengths) - lengths
+        places = np.arange(lengths.sum()) + np.repeat(firsts[: len(lengths)] - before, lengths)
+        tokens[:, places] = new.tokens
+        pieces = np.stack((np.full(shape.pieces, self.memory.spare), firsts, np.zeros(shape.pieces, np.int64)))
+        pieces[:, : len(lengths)] = new.slots, firsts[: len(lengths)] + lengths - 1, new.window_start
+        return np.concatenate((tokens.ravel(), pieces.ravel()))
+
+    def _empty(self, shape: Shape) -> _Recorded:
+        size = (_TOKEN_ROWS * shape.length + _PIECE_ROWS) * shape.pieces
+        chunks = shape.length // (self.block - 1)  # a piece without a pending token has room for one more
+        return _Recorded(
+            torch.empty(size, dtype=torch.int64, device=self.memory.device),
+            self.hidden.new_zeros(shape.pieces * chunks * self.audio_tokens, self.hidden.shape[-1]),
+        )
+
+    def _run(self, shape: Shape, recorded: _Recorded) -> None:
+        """Run the tokens that the inputs hold: no shape and no branch depends on their values."""
+        size = _TOKEN_ROWS * shape.pieces * shape.length
+        ids, audio, position, chunk, slot, column = recorded.numbers[:size].view(_TOKEN_ROWS, -1)
+        slots, last, window_start = recorded.numbers[size:].view(_PIECE_ROWS, -1)
+        self.memory.place(slot, column, position, chunk)
+        mask = self.memory.mask(slots, shape.columns, position.view(shape.pieces, -1), window_start)
+        inputs = self.embed(ids)
+        if shape.length > 1:
+            inputs = torch.where((audio != NO_AUDIO).unsqueeze(1), recorded.heard[audio], inputs)
+        batch = Pass(
+            ids=ids,
+            audio=audio,
+            position=position,
+            last=last,
+            slots=slots,
+            rows=self.memory.rows(slot, column),
+            used=shape.columns,
+            places=None,
+            mask=mask,
+            last_places=None,
+            last_mask=mask.flatten(0, 1)[last].unsqueeze(1),
+        )
+        self.hidden[slots] = self.decoder.run(inputs, batch)
