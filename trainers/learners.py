@@ -4,13 +4,17 @@ Each plays and learns from its share of the episodes or samples; whatever is a m
 process nothing is sent, and nothing is computed otherwise than without this file.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 from accelerate import PartialState
 from torch import Tensor, distributed, nn
+
+from envs.errors import ConfigError
 
 T = TypeVar("T")
 _PATIENCE = timedelta(days=1)  # composing for all is done by one, and torchrun ends those who wait for one that died
@@ -20,8 +24,28 @@ def learning_device() -> torch.device:
     """Return where this process learns and plays: its own GPU where CUDA is there, else the CPU.
 
     No other accelerator: the rotary angles are in float64, which not all of them have.
+
+    Raises:
+        ConfigError: when more processes were started on this machine than it has GPUs.
     """
     return _process().device if torch.cuda.is_available() else torch.device("cpu")
+
+
+@contextmanager
+def repeatable_kernels() -> Iterator[None]:
+    """Let GPUs add up in the same order every time, so that a run that goes on ends with the bits of one not killed.
+
+    On a CPU nothing changes.
+
+    Raises:
+        RuntimeError: from what is computed in it, where a kernel of a GPU has no such order; torch names it.
+    """
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(torch.cuda.is_available() or before[0])
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
 
 
 def _process() -> PartialState:
@@ -29,6 +53,13 @@ def _process() -> PartialState:
 
     It wants to be told what a CPU does, and how long others may be waited for.
     """
+    here, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()
+    if torch.cuda.is_available() and here > gpus:
+        raise ConfigError(
+            f"torchrun started {here} processes on this machine, of {gpus} GPU{'s' * (gpus > 1)}: start at most one for"
+            " each, or set CUDA_VISIBLE_DEVICES= to learn on CPUs"
+        )
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # `repeatable_kernels`; cuBLAS reads it but once
     return PartialState(cpu=not torch.cuda.is_available(), timeout=_PATIENCE)
 
 

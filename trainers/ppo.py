@@ -39,7 +39,7 @@ from trainers.credit import make_credit
 from trainers.critic import SITUATION_SIZE, Critic
 from trainers.experience import Experience, experience
 from trainers.kl_controller import KLController
-from trainers.learners import Learners, learning_device
+from trainers.learners import Learners, learning_device, repeatable_kernels
 from trainers.ppo_loss import RAW, SPLIT, PPOLoss
 from trainers.ppo_parameters import make_optimizer, train_only_what_is_asked
 from trainers.ppo_state import identity, restore_newest, save_run
@@ -237,6 +237,7 @@ class StreamPPOTrainer(PPOTrainer):
         repeats = self.config.episodes_per_iteration // self.config.scenarios_per_iteration
         return [seed for seed in self.ahead[0] for _ in range(repeats)]
 
+    @repeatable_kernels()
     def _judge(self, batch: Experience, rollouts: Sequence[Rollout]) -> dict[str, float]:
         """Add advantages and the reference policy's probabilities; return what is to be logged.
 
@@ -256,6 +257,7 @@ class StreamPPOTrainer(PPOTrainer):
         batch.content_advantage, batch.raw_advantage = mine.content.to(device), mine.raw.to(device)
         return logged
 
+    @repeatable_kernels()
     def _update(self, batch: Experience) -> dict[str, float]:
         """Make several epochs of minibatches of episodes; return mean statistics.
 
@@ -291,10 +293,6 @@ class StreamPPOTrainer(PPOTrainer):
         self.accelerator.clip_grad_norm_(self.trained.policy.parameters(), self.args.max_grad_norm)  # not the critic's
         self.optimizer.step()
         return Counter(self.learners.add(statistics))
-
-
-def _collate_seeds(rows: Sequence[dict[str, int]]) -> dict[str, Tensor]:
-    return {"seed": torch.tensor([row["seed"] for row in rows])}
 
 
 def make_trainer(
@@ -353,7 +351,7 @@ def make_trainer(
         reward_model=EnvironmentReward(scenarios, reward),
         train_dataset=rows,
         eval_dataset=rows.select(range(min(1, len(rows)))),
-        data_collator=_collate_seeds,
+        data_collator=lambda rows: {"seed": torch.tensor([row["seed"] for row in rows])},
     )
 
 
@@ -382,7 +380,7 @@ def train_ppo(
         out: For TensorBoard; a run that goes on logs on there.
         seed: Of everything that is drawn.
         checkpoints: A folder for the run's state. Called again with the same arguments after a kill, the run goes on
-            from there, and on a CPU ends with the same bits as one that was not killed, Ray's actors or not. With
+            from there, and on one machine ends with the same bits as one that was not killed, Ray's actors or not. With
             `max_staleness: 1` it ends with others: what was being played is played again, by the policy that was kept
             and not by the one before it. None: nothing is kept.
         checkpoint_every: Iterations.

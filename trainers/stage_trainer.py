@@ -33,7 +33,7 @@ from trainers.checkpoints import (
     save_checkpoint,
 )
 from trainers.config import NEW_TOKENS, StageConfig
-from trainers.learners import Learners, learning_device
+from trainers.learners import Learners, learning_device, repeatable_kernels
 from trainers.losses import DualLoss, NamingLoss, Tagger
 from trainers.memory import check_memory
 from trainers.packing import BatchStream, padding_share
@@ -168,7 +168,7 @@ def _train(
             trainer.add_callback(TensorBoardCallback(writer))
         trainer.add_callback(_Validation(trainer, loss, config, tokenizer, data, writer))
         trainer.add_callback(_Checkpoints(trainer, config, place, checkpoint))
-        with progress(trainer, "loss"):
+        with progress(trainer, "loss"), repeatable_kernels():
             trainer.train()
     gather(trained, loss)
     log: Log = trainer.state.log_history

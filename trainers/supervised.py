@@ -10,6 +10,7 @@ from envs.workers import compose_all
 from policies.modeling_lalm import LALM
 from policies.tokenizer import ReplyTokenizer, train_tokenizer
 from trainers.config import StageConfig
+from trainers.learners import learning_device
 from trainers.new_model import new_compact
 from trainers.run import Run, one_thread
 from trainers.run_folder import CHECKPOINTS, plain
@@ -43,6 +44,7 @@ def supervise(run: Run) -> tuple[LALM, ReplyTokenizer]:
             for name, made in _samples_of(scenario, maker).items():
                 held_out[name] += made
     identity = {**plain(config), "recordings": run.recordings_name}
+    model.to(learning_device())
     for name in STAGES:
         stage: StageConfig = getattr(config.supervised, name)
         validation = held_out[stage.learns_from]

@@ -18,6 +18,7 @@ from policies.tokenizer import train_tokenizer
 from tests.policies.conftest import REPLIES, tiny_model
 from tests.trainers.two_processes import PROCESSES, meet, run_processes
 from trainers.config import ReinforcementConfig
+from trainers.learners import learning_device
 from trainers.ppo import StreamPPOTrainer, make_trainer
 from trainers.run import one_thread
 from trainers.scenes import Steady
@@ -121,3 +122,12 @@ def test_the_main_process_alone_writes(folder: Path) -> None:
         assert [path.name[:5] for path in (folder / case / "0" / "kept").iterdir()][:1] == ["step-"]
         assert not list((folder / case / "1").glob("**/events.out.tfevents.*"))
         assert not (folder / case / "1" / "kept").exists()
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before CUDA fails over a GPU that is not there."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match=r"2 processes on this machine, of 1 GPU: start at most one for each, or set"):
+        learning_device()
