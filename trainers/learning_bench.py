@@ -29,21 +29,22 @@ from trainers.run import calibrate, compose_suites, judge_model, prepare
 from trainers.scenes import HELD_OUT_SEEDS, Composed, seeds
 from trainers.supervised import supervise
 
-_EPISODES, _ALONE_EPISODES = 64, 4
+_EPISODES, _GPU_EPISODES, _ALONE_EPISODES = 64, 512, 4
 
 
 def bench_rollouts() -> dict[str, float]:
     """Measure collecting rollouts of a random `compact` that talks now and then, streams composed beforehand.
 
     Returns:
-        `rollout_chunks_per_s`: of 64 episodes through the engine and the vector environment.
+        `rollout_episodes`: that are played at once, 64; 512 on a GPU, which has room for more.
+        `rollout_chunks_per_s`: of them, through the engine and the vector environment.
         `alone_chunks_per_s`: of one environment and one session after another. `rollout_ratio`: of the two.
     """
     from trainers.rollouts import collect  # noqa: PLC0415
 
     model = bench_model()
     tokenizer = train_tokenizer(["a sound that nobody has to understand"], model.config.text_config["vocab_size"])
-    wanted = range(_EPISODES)
+    wanted = range(_EPISODES if model.device.type == "cpu" else _GPU_EPISODES)
     streams = Composed(ProactiveScenarios(Foley(), 0.4, (40, 60)), wanted, 2)
     chunks = sum(streams(seed).num_chunks for seed in wanted)
     reward = Reward.default()
@@ -61,7 +62,12 @@ def bench_rollouts() -> dict[str, float]:
     play_alone(0)
     alone = median_seconds(play_alone)
     fast, slow = chunks / together, sum(streams(seed).num_chunks for seed in few) / alone
-    return {"rollout_chunks_per_s": fast, "alone_chunks_per_s": slow, "rollout_ratio": fast / slow}
+    return {
+        "rollout_episodes": len(wanted),
+        "rollout_chunks_per_s": fast,
+        "alone_chunks_per_s": slow,
+        "rollout_ratio": fast / slow,
+    }
 
 
 def _play_alone(

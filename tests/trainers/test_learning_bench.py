@@ -16,6 +16,7 @@ def test_bench_train_measures_rollouts_and_what_ppo_adds(
 ) -> None:
     """Both policies are judged on the same streams, of sounds and of all abilities, and the difference is theirs."""
     monkeypatch.setattr(learning_bench, "_EPISODES", 4)
+    monkeypatch.setattr(learning_bench, "_GPU_EPISODES", 4)
     monkeypatch.setattr(learning_bench, "_ALONE_EPISODES", 1)
     assert main(["bench", "train", "--config", str(SMOKE), "--seeds", "1", "--json", "scenes.held_out_count=2"]) == 0
     numbers = json.loads(capsys.readouterr().out)  # progress goes to stderr

@@ -89,8 +89,10 @@ def test_a_time_limit_cuts_episodes_and_the_critic_says_what_they_were_worth(tra
 
 def test_an_update_makes_all_its_tensors_where_the_model_is(trainer: StreamPPOTrainer) -> None:
     """One made anywhere else would be without numbers here, and on another device than the rest on a GPU."""
-    where = {p.device for module in (trainer.policy, trainer.critic, trainer.ref_model) for p in module.parameters()}
-    assert where == {trainer.accelerator.device} == {learning_device()}
+    where = {
+        p.device.type for module in (trainer.policy, trainer.critic, trainer.ref_model) for p in module.parameters()
+    }
+    assert where == {trainer.accelerator.device.type} == {learning_device().type}
     rollouts = collect(trainer.policy.eval(), trainer.tokenizer, STREAMS, trainer._next_seeds(), Reward.default(), 0)
     batch = experience(trainer.policy, rollouts)
     trainer._judge(batch, rollouts)

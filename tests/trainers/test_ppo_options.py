@@ -67,7 +67,7 @@ def played(trainer: StreamPPOTrainer) -> tuple[Experience, list[Rollout]]:
 def gradient(trainer: StreamPPOTrainer, batch: Experience) -> dict[str, torch.Tensor]:
     """Return the gradient of an update from all episodes."""
     trainer.policy.zero_grad()
-    minibatch = torch.arange(len(batch.lengths))
+    minibatch = torch.arange(len(batch.lengths), device=batch.row.device)
     for piece in batch.pieces(trainer.config.tokens_per_minibatch, minibatch):
         trainer.loss(trainer.policy, batch, piece, batch.counts(minibatch))[0].backward()
     return {name: p.grad.clone() for name, p in trainer.policy.named_parameters() if p.grad is not None}
@@ -130,7 +130,7 @@ def test_what_is_not_optimised_has_no_say_and_is_held(make: Make, mode: str, oth
     at = 1 if mode == "decision_only" else 0
     near = gradient(held, batch)
     shifted = list(batch.reference)
-    shifted[at] = shifted[at] + torch.linspace(0.0, 1.0, shifted[at].shape[1])
+    shifted[at] = shifted[at] + torch.linspace(0.0, 1.0, shifted[at].shape[1], device=shifted[at].device)
     batch.reference = (shifted[0], shifted[1])
     assert not all(value.allclose(near[name]) for name, value in gradient(held, batch).items())
 
@@ -151,9 +151,9 @@ def test_raw_tokens_are_one_policy_with_one_advantage(make: Make) -> None:
     policy, layout = trainer.policy, trainer.policy.layout
     policy.decision_head.bias.data.fill_(0.7)
     batch = judged(trainer)
-    hidden = batch.hidden_of(policy, torch.arange(4), False)[0].detach()
+    hidden = batch.hidden_of(policy, torch.arange(4, device=batch.row.device), False)[0].detach()
     raw = raw_log_probs(policy, hidden, batch.is_decision)
-    torch.testing.assert_close(raw.exp().sum(-1), torch.ones(len(raw)))
+    torch.testing.assert_close(raw.exp().sum(-1), torch.ones_like(raw[:, 0]))
     controls = raw[batch.is_decision][:, [layout.silent, layout.response]].log_softmax(-1)
     torch.testing.assert_close(controls, policy.decision_log_probs(hidden[batch.is_decision]), atol=1e-5, rtol=0)
     words = raw[~batch.is_decision]
@@ -162,8 +162,9 @@ def test_raw_tokens_are_one_policy_with_one_advantage(make: Make) -> None:
     assert (~batch.is_decision).any(), "the test must see replies"
     assert all(len(batch.raw_advantage[turn == i].unique()) == 1 for i in turn.unique())
     assert batch.raw_advantage.square().mean().item() == pytest.approx(1.0, rel=1e-3)
+    everything = torch.arange(4, device=batch.row.device)
     with torch.no_grad():
-        _, statistics = trainer.loss(policy, batch, torch.arange(4), batch.counts(torch.arange(4)))
+        _, statistics = trainer.loss(policy, batch, everything, batch.counts(everything))
     assert statistics["clipped/token"] == 0.0
     assert statistics["loss/token"] == pytest.approx(-batch.raw_advantage.mean().item(), abs=1e-5)
     assert statistics["actions/token"] == len(batch.row)
@@ -244,7 +245,8 @@ def test_adapters_are_trained_beside_weights_that_stay_and_are_the_reference_wit
     trainer = make(lora_rank=2, iterations=2, epochs=2, kl_coef=0.1, content_coef=1.0)
     assert sum(p.numel() for p in trainer.ref_model.parameters()) == 33, "the reference is no second copy"
     batch = judged(trainer)
-    _, statistics = trainer.loss(trainer.policy, batch, torch.arange(4), batch.counts(torch.arange(4)))
+    everything = torch.arange(4, device=batch.row.device)
+    _, statistics = trainer.loss(trainer.policy, batch, everything, batch.counts(everything))
     assert (statistics["kl/decision"], statistics["kl/content"]) == (0.0, 0.0)
     before = state(trainer.policy)
     trainer.train()
@@ -267,7 +269,7 @@ def test_adapters_are_merged_in_the_end(tokenizer: ReplyTokenizer, tmp_path: Pat
     train_ppo(model, tokenizer, Steady(STREAMS), SEEDS, Reward.default(), config, tmp_path, 0)
     assert not has_lora(model)
     assert list(model.state_dict()) == names
-    moved = {name for name, value in model.state_dict().items() if not value.equal(before[name])}
+    moved = {name for name, value in model.state_dict().items() if not value.cpu().equal(before[name])}
     assert all("_proj." in name or "decision_head" in name for name in moved)
     assert any("_proj." in name for name in moved)
     with pytest.raises(PolicyError, match="has adapters"):
@@ -281,7 +283,7 @@ def test_the_hidden_critic_sees_the_frozen_trunk_and_no_scenario(make: Make) -> 
         frozen = trainer.ref_model.hidden_states(batch.tokens, batch.audio)[batch.row, batch.at][batch.is_decision]
     trainer._judge(batch, rollouts)
     known, _, _ = trainer.critic.memory[-1]
-    torch.testing.assert_close(known, frozen)
+    torch.testing.assert_close(known, frozen.cpu())
 
 
 def test_the_hidden_critic_bootstraps_where_a_stream_was_cut(make: Make) -> None:
@@ -330,7 +332,7 @@ def test_grpo_compares_episodes_of_one_stream(make: Make) -> None:
     assert batch.decision_weight.gather(1, taken).eq(1.0).all()
     assert batch.decision_weight.sum() == len(taken)
     expected = torch.cat([group_advantages(rollouts[:3], 0.95), group_advantages(rollouts[3:], 0.95)])
-    torch.testing.assert_close(batch.decision_advantage.gather(1, taken).squeeze(1), expected)
+    torch.testing.assert_close(batch.decision_advantage.gather(1, taken).squeeze(1).cpu(), expected)
 
 
 @pytest.mark.parametrize(

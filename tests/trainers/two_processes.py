@@ -4,6 +4,8 @@ import multiprocessing
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+import torch
 from torch import distributed
 
 PROCESSES = 2
@@ -20,6 +22,8 @@ def run_processes(work: Callable[[int, Path], None], folder: Path) -> None:
 
     They are forked from one that has imported everything: imports are what takes long.
     """
+    if torch.cuda.is_available():
+        pytest.skip("two processes of a test meet on the CPU, whose bits they promise; GPUs are visible")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([work.__module__])
     processes = [context.Process(target=work, args=(i, folder), daemon=True) for i in range(PROCESSES)]
