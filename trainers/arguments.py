@@ -47,9 +47,9 @@ def parse(commands: Mapping[str, Command], arguments: Sequence[str] | None) -> a
         parser.error(f"unrecognized arguments: {' '.join(strays)}")
     if rest:
         options.overrides += rest
-    if "clips" in options and options.clips is None:
-        if (options.layout, options.allow_broken, options.fold) != PLAIN_CLIPS:
-            parser.error("--layout, --allow-broken and --fold say how --clips is read; name a folder with it")
+    read_otherwise = "clips" in options and (options.layout, options.allow_broken, options.fold) != PLAIN_CLIPS
+    if read_otherwise and options.clips is None:
+        parser.error("--layout, --allow-broken and --fold say how --clips is read; name a folder with it")
     if "suite" in options:
         _check_judged_on(parser, options)
     if "speech" in options and (options.speech is None) != (options.speech_layout is None):
