@@ -8,6 +8,7 @@ one, two, four or eight chunks, and to a multiple of columns. What is padding is
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import product, starmap
 
 import numpy as np
 import torch
@@ -107,15 +108,21 @@ class RecordedPasses:
             heard: [rows, hidden], the audio embeddings; None: there are none.
         """
         shape = self._shape(new)
-        known = self._recorded.get(shape)
-        recorded = known or self._empty(shape)
+        recorded = self._recorded.get(shape) or self._record(shape)
         recorded.numbers.copy_(sent(torch.from_numpy(self._numbers(new, shape)), self.memory.device))
         if heard is not None:
             recorded.heard[: len(heard)] = heard
-        if known is None:
-            recorded.replay = self.record(partial(self._run, shape, recorded))
-            self._recorded[shape] = recorded
         recorded.replay()
+
+    def record_all(self) -> None:
+        """Record every shape now, instead of when a session first needs it."""
+        slots, capacity = self.memory.spare, self.memory.capacity
+        pieces = {min(4**power, slots) for power in range(slots.bit_length())}
+        lengths = [1, *(self.block << power for power in range(_MOST_CHUNKS.bit_length()))]
+        columns = {min(most, capacity) for most in range(_COLUMNS, capacity + _COLUMNS, _COLUMNS)}
+        for shape in starmap(Shape, product(sorted(pieces), lengths, sorted(columns))):
+            if shape not in self._recorded:
+                self._record(shape)
 
     def _shape(self, new: NewTokens) -> Shape:
         longest, doubled = max(new.lengths), (len(new.slots) - 1).bit_length()
@@ -126,24 +133,33 @@ class RecordedPasses:
 
     def _numbers(self, new: NewTokens, shape: Shape) -> np.ndarray:
         """Return the tokens and the pieces of a pass, padded: int64, as `_run` reads them."""
-        padding = [0, NO_AUDIO, 0, 0, self.memory.spare, self.memory.capacity - 1]
-        tokens = np.repeat(np.array(padding, np.int64), shape.pieces * shape.length).reshape(_TOKEN_ROWS, -1)
+        numbers, size = self._padding(shape), shape.pieces * shape.length
+        tokens, pieces = np.split(numbers, [_TOKEN_ROWS * size])  # two views
         lengths = np.array(new.lengths)
-        firsts = shape.length * np.arange(shape.pieces)
+        firsts = shape.length * np.arange(len(lengths))
         before = np.cumsum(lengths) - lengths
-        places = np.arange(lengths.sum()) + np.repeat(firsts[: len(lengths)] - before, lengths)
-        tokens[:, places] = new.tokens
-        pieces = np.stack((np.full(shape.pieces, self.memory.spare), firsts, np.zeros(shape.pieces, np.int64)))
-        pieces[:, : len(lengths)] = new.slots, firsts[: len(lengths)] + lengths - 1, new.window_start
-        return np.concatenate((tokens.ravel(), pieces.ravel()))
+        places = np.arange(lengths.sum()) + np.repeat(firsts - before, lengths)
+        tokens.reshape(_TOKEN_ROWS, -1)[:, places] = new.tokens
+        ends = new.slots, firsts + lengths - 1, new.window_start
+        pieces.reshape(_PIECE_ROWS, -1)[:, : len(lengths)] = ends
+        return numbers
 
-    def _empty(self, shape: Shape) -> _Recorded:
-        size = (_TOKEN_ROWS * shape.length + _PIECE_ROWS) * shape.pieces
+    def _padding(self, shape: Shape) -> np.ndarray:
+        """Return the numbers of a pass that is nothing but padding."""
+        token = np.array([0, NO_AUDIO, 0, 0, self.memory.spare, self.memory.capacity - 1])
+        firsts = shape.length * np.arange(shape.pieces)
+        pieces = np.stack((np.full_like(firsts, self.memory.spare), firsts, np.zeros_like(firsts)))
+        return np.concatenate((token.repeat(shape.pieces * shape.length), pieces.ravel()))
+
+    def _record(self, shape: Shape) -> _Recorded:
         chunks = shape.length // (self.block - 1)  # a piece without a pending token has room for one more
-        return _Recorded(
-            torch.empty(size, dtype=torch.int64, device=self.memory.device),
+        recorded = _Recorded(
+            torch.from_numpy(self._padding(shape)).to(self.memory.device),
             self.hidden.new_zeros(shape.pieces * chunks * self.audio_tokens, self.hidden.shape[-1]),
         )
+        recorded.replay = self.record(partial(self._run, shape, recorded))
+        self._recorded[shape] = recorded
+        return recorded
 
     def _run(self, shape: Shape, recorded: _Recorded) -> None:
         """Run the tokens that the inputs hold: no shape and no branch depends on their values."""

@@ -81,6 +81,14 @@ class Engine:
         self._leaving: list[int] | None = None  # slots to free when the step has ended; None between steps
         self._next_id = 0
 
+    def warm_up(self) -> None:
+        """Do now what a GPU needs once for each size of batch, so that no session waits for it later.
+
+        A small model takes a fraction of a second, and a large one seconds; on a CPU there is nothing to do.
+        """
+        with self._step_lock:
+            self._runner.warm_up()
+
     def open(self, sampling: Sampling | None = None, instruction: Sequence[int] = ()) -> int:
         """Admit a session and return its id.
 

@@ -47,6 +47,12 @@ class ModelRunner:
                 self.decoder, self.memory, embed, self.hidden, self._short, audio_tokens, record
             )
 
+    @torch.inference_mode()
+    def warm_up(self) -> None:
+        """Record all passes that are recorded at all."""
+        if self._recorded is not None:
+            self._recorded.record_all()
+
     def encode(self, owners: Sequence[Session], windows: Sequence[Tensor]) -> None:
         """Encode chunks of sessions, in the order of each, and queue their embeddings."""
         samples = sent(torch.stack(list(windows)), self.model.device)

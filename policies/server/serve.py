@@ -119,8 +119,10 @@ def make_server(
     for kept in (socket.SO_SNDBUF, socket.SO_RCVBUF):
         listening.setsockopt(socket.SOL_SOCKET, kept, limits.socket_bytes)  # those it accepts inherit it
     port = listening.getsockname()[1]
+    engine = Engine(model, slots, chunks_per_step=1, full_duplex=full_duplex)
+    engine.warm_up()
     service = Service(
-        EngineThread(Engine(model, slots, chunks_per_step=1, full_duplex=full_duplex)),
+        EngineThread(engine),
         tokenizer,
         policy.name,
         limits,
