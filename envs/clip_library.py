@@ -118,6 +118,10 @@ class ClipLibrary:
         """Return whether there is a recording of this decision."""
         return decision in self._by_decision
 
+    def num_sources(self, decision: Decision) -> int:
+        """Return how many recordings and speakers are behind its clips of this decision; what they share is one."""
+        return sum(any(r.clip.decision == decision for r in group) for group in _connected_groups(self.recordings))
+
     def labels_of(self, decision: Decision) -> tuple[str, ...]:
         """Return the labels of its recordings of this decision."""
         return tuple(sorted(self._by_decision.get(decision, {})))

@@ -220,6 +220,12 @@ def test_an_impossible_share_or_fold_is_refused() -> None:
         library.split(0.3, 0, 3)
 
 
+def test_clips_that_share_a_recording_or_a_speaker_are_of_one_source() -> None:
+    rows = [("a", "r1", "p"), ("a", "r2", "p"), ("b", "r2", "q"), ("a", "r3", "z"), ("x", "r3", "z")]
+    library = ClipLibrary([recording(i, *row) for i, row in enumerate(rows)])
+    assert (library.num_sources("RESPOND"), library.num_sources("IGNORE")) == (2, 1)
+
+
 def test_no_label_drowns_the_others() -> None:
     many = [recording(i, "x", f"x{i}") for i in range(400)]
     library = ClipLibrary([*many, *(recording(i, "z", f"z{i}") for i in range(4))])
