@@ -47,7 +47,7 @@ def run_quickstart(config: QuickstartConfig, out: Path, clips: ClipFolder | None
     Writes `config.yaml`, `metrics.json`, `report.html`, `policy/` (the reinforced policy), `supervised/` (the policy
     before reinforcement), `traces_*.jsonl` of the reinforced policy on each suite, `bills.json` where a scorer of the
     reward cost something, and TensorBoard events in `logs/`. After a kill, the same call goes on, stage, iteration and
-    step, and on a CPU, with as many threads, the policies are bit by bit those of a run that was left alone.
+    step, and on one machine, with as many threads, the policies are bit by bit those of a run that was left alone.
     What a run of other words or recordings left there is kept in `earlier-N/`.
 
     Raises:
