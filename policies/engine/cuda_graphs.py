@@ -47,6 +47,8 @@ class GraphRecorder:
     """Records work on a GPU as CUDA graphs, whose own memory is shared: they run one after another."""
 
     def __init__(self, device: torch.device) -> None:
+        # While it records, CUDA's allocator frees nothing that it keeps of training or of engines that are gone.
+        torch.cuda.empty_cache()
         self._stream = torch.cuda.Stream(device)
         self._pool = torch.cuda.graph_pool_handle()
 
@@ -55,7 +57,7 @@ class GraphRecorder:
 
         It is run once before, when libraries load their kernels. Neither run may change what the next one does.
         """
-        graph, current = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+        graph, current = torch.cuda.CUDAGraph(), torch.cuda.current_stream(self._stream.device)
         self._stream.wait_stream(current)
         with torch.cuda.stream(self._stream):
             work()

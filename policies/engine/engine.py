@@ -35,7 +35,7 @@ class Engine:
     Any thread may open, push and close while another steps; a push never waits for the model.
 
     Args:
-        model: Is set to evaluation.
+        model: Is set to evaluation. Its weights may be changed in place; moved or replaced, they want a new engine.
         num_slots: Sessions at once.
         full_duplex: Decide in the middle of replies too: a reply goes on or is cut after every chunk.
         clock: Of latencies; default: the wall's.
