@@ -114,13 +114,12 @@ def make_server(
     Access.to(host, port, key, key_variable, origins)  # before anything is loaded
     model, tokenizer, _ = read_policy(find_policy(policy, None))
     limits = limits or Limits()
-    model.to(pick_device())
+    engine = Engine(model.to(pick_device()), slots, chunks_per_step=1, full_duplex=full_duplex)
+    engine.warm_up()  # before anybody can connect
     listening = _bind(host, port)
     for kept in (socket.SO_SNDBUF, socket.SO_RCVBUF):
         listening.setsockopt(socket.SOL_SOCKET, kept, limits.socket_bytes)  # those it accepts inherit it
     port = listening.getsockname()[1]
-    engine = Engine(model, slots, chunks_per_step=1, full_duplex=full_duplex)
-    engine.warm_up()
     service = Service(
         EngineThread(engine),
         tokenizer,

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import socket
 import string
 import threading
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from envs.errors import ServerError
+from policies.engine import Engine
 from policies.server.access import Access
 from policies.server.audio_allowance import AllowanceError, AudioAllowance
 from policies.server.limits import Close, Limits
@@ -49,6 +51,21 @@ def test_what_is_no_origin_is_refused(origin: str) -> None:
 def test_a_port_that_is_taken_is_named(policy: Path, address: str) -> None:
     port = int(address.rsplit(":", 1)[1])
     with pytest.raises(ServerError, match=f"{port} cannot be listened on.*choose another --port"):
+        make_server(policy, port=port)
+
+
+def test_nobody_connects_before_the_engine_is_warm(policy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client would wait for it, and a port that was bound would stay so where it fails."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+
+    def warm_up(_: Engine) -> None:
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port))
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(Engine, "warm_up", warm_up)
+    with pytest.raises(RuntimeError, match="out of memory"):
         make_server(policy, port=port)
 
 
