@@ -18,7 +18,7 @@ from policies.tokenizer import train_tokenizer
 from tests.policies.conftest import REPLIES, tiny_model
 from tests.trainers.two_processes import PROCESSES, meet, run_processes
 from trainers.config import ReinforcementConfig
-from trainers.learners import learning_device
+from trainers.learners import learning_device, repeatable_kernels
 from trainers.ppo import StreamPPOTrainer, make_trainer
 from trainers.run import one_thread
 from trainers.scenes import Steady
@@ -131,3 +131,26 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     with pytest.raises(ConfigError, match=r"2 processes on this machine, of 1 GPU: start at most one for each, or set"):
         learning_device()
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+@pytest.mark.parametrize("before", [(False, False), (True, True), (True, False)], ids=["off", "warn", "on"])
+def test_kernels_are_repeatable_where_there_is_a_gpu_and_as_before_after_it(
+    before: tuple[bool, bool], gpu: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def set_to() -> tuple[bool, bool]:
+        return torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+
+    @repeatable_kernels()
+    def learn() -> None:
+        assert set_to() == ((True, False) if gpu else before)
+        raise KeyError
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+    try:
+        with pytest.raises(KeyError):
+            learn()
+        assert set_to() == before
+    finally:
+        torch.use_deterministic_algorithms(False)
