@@ -77,7 +77,7 @@ def _compose(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--ability", choices=ABILITY_NAMES, default="Mixed", help="default: %(default)s")
     command.add_argument("--sub-task", metavar="NAME", help="of the ability; default: all of them")
-    add_clips(command, "a folder of recordings for half of the sounds")
+    add_clips(command, "a folder of recordings for half of the sounds", held_out=False)
     command.add_argument("--speech", type=Path, help="a folder of recorded speech; default: espeak-ng speaks")
     command.add_argument("--speech-layout", choices=SPEECH_LAYOUTS, help="how that folder is laid out")
     _add_planner(command, None, "of the ability Proactive; default: sounds in any order")
@@ -129,8 +129,8 @@ def _evaluate(command: argparse.ArgumentParser) -> None:
         "--held-out",
         type=_part,
         metavar="SHARE",
-        help="judge on this share of the recordings, those that every run holds out (0.3 of them by default); the"
-        " classifier learns from the others; default: judge on all",
+        help="judge on this share of the recordings, those that every run with this --fold holds out (0.3 of them by"
+        " default); the classifier learns from the others; default: judge on all",
     )
     command.add_argument(
         "--thinking",
@@ -170,6 +170,8 @@ def _check_judged_on(parser: argparse.ArgumentParser, options: argparse.Namespac
         parser.error("--tier, --predictions, --offline and --scorer are of a benchmark")
     if suite != "clips" and options.held_out is not None:
         parser.error("--held-out is of --clips")
+    if options.fold and options.held_out is None:
+        parser.error("--fold says which part of the recordings --held-out takes; say how much of them")
     if suite != "clips" and options.out is None and options.traces is not None:
         parser.error("--traces is of --clips; --out writes those of a suite")
     if options.count is not None and suite not in ABILITY_OF:
@@ -257,7 +259,7 @@ def _watch(command: argparse.ArgumentParser) -> None:
 
 def _plan(command: argparse.ArgumentParser) -> None:
     _add_planner(command, "grammar", "default: %(default)s")
-    add_clips(command, "a folder of recordings; default: built-in sounds")
+    add_clips(command, "a folder of recordings; default: built-in sounds", held_out=False)
     command.add_argument(
         "--seed", type=read_seed, default=0, metavar="N", help="of the first scene; default: %(default)s"
     )

@@ -29,8 +29,8 @@ def add_json(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", action="store_true", help="print one JSON object")
 
 
-def add_clips(command: argparse.ArgumentParser, purpose: str, required: bool = False) -> None:
-    """Add a folder of recordings, and how it is read."""
+def add_clips(command: argparse.ArgumentParser, purpose: str, required: bool = False, held_out: bool = True) -> None:
+    """Add a folder of recordings, and how it is read; which of them are held out, where the command holds some out."""
     layout, share, fold = PLAIN_CLIPS
     command.add_argument("--clips", type=Path, required=required, help=purpose)
     command.add_argument(
@@ -47,6 +47,9 @@ def add_clips(command: argparse.ArgumentParser, purpose: str, required: bool = F
         metavar="SHARE",
         help="of the recordings that may be left out because they are broken; default: %(default)s",
     )
+    if not held_out:
+        command.set_defaults(fold=fold)
+        return
     command.add_argument(
         "--fold",
         type=whole_number(0),

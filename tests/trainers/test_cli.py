@@ -112,6 +112,10 @@ def test_help_imports_nothing_heavy() -> None:
         ["evaluate", "--policy", "x", "--clips", "y", "--allow-broken", "2"],
         ["evaluate", "--policy", "x", "--clips", "y", "--allow-broken", "few"],
         ["evaluate", "--policy", "x", "--clips", "y", "--held-out", "1"],
+        ["evaluate", "--policy", "x", "--clips", "y", "--fold", "1"],
+        ["quickstart", "--fold", "1"],
+        ["quickstart", "--clips", "x", "--fold", "-1"],
+        ["plan", "--clips", "x", "--fold", "1"],
         ["compose", "--out", "x"],
         ["compose", "--out", "x", "--hours", "0"],
         ["compose", "--out", "x", "--hours", "nan"],
@@ -152,11 +156,13 @@ def test_quickstart_hands_over_what_was_asked_for(tmp_path: Path, monkeypatch: p
         "ppo.epochs=1",
         "--allow-broken",
         "0.1",
+        "--fold",
+        "2",
     ]
     assert main(["quickstart", *arguments]) == 0
     config, out, clips = runs[0]
     assert (config.seed, config.ppo.iterations, config.ppo.clip, config.ppo.epochs) == (3, 4, 0.1, 1)
-    assert (out, clips) == (tmp_path, ClipFolder(Path("sounds"), "esc50", 0.1))
+    assert (out, clips) == (tmp_path, ClipFolder(Path("sounds"), "esc50", 0.1, 2))
 
 
 def test_a_bad_configuration_is_refused_before_anything_is_written(tmp_path: Path, capsys: Captured) -> None:
