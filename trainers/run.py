@@ -130,7 +130,7 @@ def compose_suites(run: Run, foley: bool = True, validation: bool = True) -> Non
             plans = deal(run.held, config.seed, respond_share=scenes.respond_share, chunks=span)
             dealt = DealtScenarios(tuple(plans), config.seed)
             run.held_out["real_held_out"] = Composed(dealt, range(len(dealt)), scenes.workers)
-            count = run.held.num_sources("RESPOND")  # streams are resampled, and share them
+            count = run.held.num_sources("RESPOND")  # intervals are over streams, which share these
             print(f"real_held_out: {len(dealt)} streams; what deserves a reply is of {count} recordings or speakers")
 
 
