@@ -1,7 +1,7 @@
 """Suites that need no download: streams of built-in sounds, and streams made of a folder of recordings."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from envs.clip_library import ClipLibrary
@@ -53,8 +53,8 @@ class StreamSuite:
         return Coverage(len(self.seeds))
 
     def scenario(self, seed: int) -> Scenario:
-        """Return one stream."""
-        return self.scenarios(seed)
+        """Return one stream, known by its seed; one that is dealt has another one, of its own."""
+        return replace(self.scenarios(seed), seed=seed)
 
     def predictions(self, traces: Sequence[Trace]) -> list[dict[str, Any]]:
         """Return what was said in each stream."""
@@ -91,7 +91,7 @@ def clip_suite(clips: ClipFolder, seed: int = 0, held_out: float | None = None) 
     """
     learned, judged = (None, clips.read()) if held_out is None else clips.split(held_out)
     scenarios = DealtScenarios(tuple(deal(judged, seed)), seed)
-    share = "" if held_out is None else f", held out {held_out}"
+    share = "" if held_out is None else f", held out {held_out}" + f", fold {clips.fold}" * (clips.fold > 0)
     tier = f"{clips.path.name}: {len(judged)} recordings{share}, seed {seed}, {len(scenarios)} streams"
     domains = {recording.clip.label: recording.clip.domain for recording in judged.recordings}
     return StreamSuite("clips", tier, scenarios, range(len(scenarios)), domains, learned, judged)

@@ -59,6 +59,7 @@ class Told:
         if self.clips is not None:
             clips = clip_suite(self.clips, self.seed, self.held_out)
             told = {"--clips": str(self.clips.path), "--layout": self.clips.layout, "--held-out": self.held_out}
+            told["--fold"] = self.clips.fold
             known = suite_conditions(clips, clips.recordings)
             return Question(clips, clips.tier, self.seed, self.thinking_s, clips.learned, clips.domains, told, known)
         tier = self.tier or SUITES[self.suite].tiers[0]

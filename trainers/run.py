@@ -96,6 +96,7 @@ def prepare(config: QuickstartConfig, out: Path, clips: ClipFolder | None) -> Ru
     Raises:
         ConfigError: when the reward fails.
         ManifestError: when the clips cannot be used, or are too few to hold some out.
+        ScenarioError: when there is no such fold.
     """
     reward = reward_from_config(config.reward)
     _try_out(reward)
@@ -150,6 +151,7 @@ def split_clips(clips: ClipFolder, share: float) -> tuple[ClipLibrary, ClipLibra
 
     Raises:
         ManifestError: when the clips cannot be used, or are too few to hold some out.
+        ScenarioError: when there is no such fold.
     """
     train, held = clips.split(share)
     if not held.has("IGNORE"):

@@ -353,11 +353,24 @@ def test_recordings_of_the_same_names_are_told_apart(tmp_path: Path) -> None:
     assert all(one != other for one, other in known.values())
 
 
-def write_clips(folder: Path, seed: int) -> None:
+def test_another_fold_is_another_command_and_another_tier(tmp_path: Path) -> None:
+    """Nothing could be judged on recordings into a folder; and a fold holds out as many of them as another."""
+    clips = tmp_path / "mine"
+    write_clips(clips, 0, copies=4)
+    first, second = (Told("clips", clips=ClipFolder(clips, fold=k), held_out=0.25).question() for k in range(2))
+    assert len(first.suite.seeds) == len(second.suite.seeds)
+    judge(["silent"], first, tmp_path / "out")
+    with pytest.raises(ConfigError, match=r"--fold was 0, is now 1"):
+        judge(["silent"], second, tmp_path / "out")
+    assert "held out 0.25, fold 1" in second.tier
+
+
+def write_clips(folder: Path, seed: int, copies: int = 1) -> None:
     columns = "path label caption domain decision recording speaker seconds source licence".split()
     rows = [
-        [f"{label}.wav", label, f"a {label}", "Traffic", decision, "", "", "1.0", "mine", "CC0"]
+        [f"{label}{copy}.wav", label, f"a {label}", "Traffic", decision, f"{label}{copy}", "", "1.0", "mine", "CC0"]
         for label, decision in (("siren", "RESPOND"), ("engine", "IGNORE"))
+        for copy in range(copies)
     ]
     for number, row in enumerate(rows):
         recording(folder / row[0], 2 * seed + number, 1.0)
