@@ -23,7 +23,7 @@ _PATIENCE = timedelta(days=1)  # composing for all is done by one, and torchrun 
 def learning_device() -> torch.device:
     """Return where this process learns and plays: its own GPU where CUDA is there, else the CPU.
 
-    No other accelerator: the rotary angles are in float64, which not all of them have.
+    No other accelerator, as `policies.device` has it.
 
     Raises:
         ConfigError: when more processes were started on this machine than it has GPUs.

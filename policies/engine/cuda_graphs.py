@@ -34,13 +34,13 @@ class Shape:
     columns: int
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Recorded:
     """Where the inputs of a pass go, and what launches it."""
 
     numbers: Tensor  # int64 [_TOKEN_ROWS * pieces * length + _PIECE_ROWS * pieces]
     heard: Tensor  # [pieces * most audio tokens of one, hidden]
-    replay: Callable[[], None] = lambda: None
+    replay: Callable[[], None]
 
 
 class GraphRecorder:
@@ -77,7 +77,6 @@ class RecordedPasses:
     Args:
         decoder: The layers.
         memory: Theirs.
-        embed: Token ids into embeddings.
         hidden: [slots + 1, hidden], where the last hidden state of each piece goes.
         block: Tokens of a chunk's block and of the pending token before it.
         audio_tokens: Those of them that are embeddings.
@@ -88,13 +87,12 @@ class RecordedPasses:
         self,
         decoder: Decoder,
         memory: KVMemory,
-        embed: Callable[[Tensor], Tensor],
         hidden: Tensor,
         block: int,
         audio_tokens: int,
         record: Recorder,
     ) -> None:
-        self.decoder, self.memory, self.embed, self.hidden = decoder, memory, embed, hidden
+        self.decoder, self.memory, self.hidden = decoder, memory, hidden
         self.block, self.audio_tokens, self.record = block, audio_tokens, record
         self._recorded: dict[Shape, _Recorded] = {}
 
@@ -155,24 +153,20 @@ class RecordedPasses:
 
     def _record(self, shape: Shape) -> _Recorded:
         chunks = shape.length // (self.block - 1)  # a piece without a pending token has room for one more
-        recorded = _Recorded(
-            torch.from_numpy(self._padding(shape)).to(self.memory.device),
-            self.hidden.new_zeros(shape.pieces * chunks * self.audio_tokens, self.hidden.shape[-1]),
-        )
-        recorded.replay = self.record(partial(self._run, shape, recorded))
+        numbers = torch.from_numpy(self._padding(shape)).to(self.memory.device)
+        heard = self.hidden.new_zeros(shape.pieces * chunks * self.audio_tokens, self.hidden.shape[-1])
+        recorded = _Recorded(numbers, heard, self.record(partial(self._run, shape, numbers, heard)))
         self._recorded[shape] = recorded
         return recorded
 
-    def _run(self, shape: Shape, recorded: _Recorded) -> None:
+    def _run(self, shape: Shape, numbers: Tensor, heard: Tensor) -> None:
         """Run the tokens that the inputs hold: no shape and no branch depends on their values."""
         size = _TOKEN_ROWS * shape.pieces * shape.length
-        ids, audio, position, chunk, slot, column = recorded.numbers[:size].view(_TOKEN_ROWS, -1)
-        slots, last, window_start = recorded.numbers[size:].view(_PIECE_ROWS, -1)
+        ids, audio, position, chunk, slot, column = numbers[:size].view(_TOKEN_ROWS, -1)
+        slots, last, window_start = numbers[size:].view(_PIECE_ROWS, -1)
         self.memory.place(slot, column, position, chunk)
         mask = self.memory.mask(slots, shape.columns, position.view(shape.pieces, -1), window_start)
-        inputs = self.embed(ids)
-        if shape.length > 1:
-            inputs = torch.where((audio != NO_AUDIO).unsqueeze(1), recorded.heard[audio], inputs)
+        inputs = self.decoder.embed(ids, audio, heard if shape.length > 1 else None)
         batch = Pass(
             ids=ids,
             audio=audio,

@@ -5,11 +5,13 @@ nobody reads: padding, copies of keys for the query heads of a group, and, in th
 and values of tokens after which nothing is predicted.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from policies.engine.memory import KVMemory, Pass
 from policies.modeling_lalm import LALM, rotate
+from policies.token_layout import NO_AUDIO
 
 
 class Decoder:
@@ -17,10 +19,22 @@ class Decoder:
 
     def __init__(self, model: LALM, memory: KVMemory) -> None:
         self.memory = memory
+        self.embed_tokens = model.text_model.embed_tokens
         self.layers = model.text_model.layers
         self.norm = model.text_model.norm
         self.rotary = model.text_model.rotary_emb
         self.head_dim = self.rotary.head_dim
+
+    def embed(self, ids: Tensor, audio: Tensor, heard: Tensor | None) -> Tensor:
+        """Return the embeddings of new tokens [T, hidden].
+
+        Args:
+            ids: int64 [T].
+            audio: int64 [T] rows of `heard`, or NO_AUDIO.
+            heard: [rows, hidden] audio embeddings; None: no token takes one.
+        """
+        inputs: Tensor = self.embed_tokens(ids)
+        return inputs if heard is None else torch.where((audio != NO_AUDIO).unsqueeze(1), heard[audio], inputs)
 
     def run(self, inputs: Tensor, batch: Pass) -> Tensor:
         """Run new tokens, and write their keys and values into the memory.

@@ -11,7 +11,7 @@ from policies.engine.decoder import Decoder
 from policies.engine.memory import KVMemory
 from policies.engine.session import Session
 from policies.modeling_lalm import LALM
-from policies.token_layout import NO_AUDIO, TokenColumns, TokenLayout
+from policies.token_layout import TokenColumns, TokenLayout
 
 
 class ModelRunner:
@@ -35,16 +35,15 @@ class ModelRunner:
         self.hidden = torch.zeros(
             num_slots + 1, model.text_model.config.hidden_size, dtype=model.dtype, device=model.device
         )
-        embed, audio_tokens = model.text_model.embed_tokens, layout.audio_tokens_per_chunk
         with torch.inference_mode():
             prefix = self.memory.prefix_pass(layout.prefix)
-            self.decoder.run(embed(prefix.ids), prefix)
+            self.decoder.run(self.decoder.embed(prefix.ids, prefix.audio, None), prefix)
             self.memory.share_prefix()
-        self._short = audio_tokens + 3  # one block and a pending token
+        self._short = layout.audio_tokens_per_chunk + 3  # one block and a pending token
         self._recorded: RecordedPasses | None = None
         if record is not None:
             self._recorded = RecordedPasses(
-                self.decoder, self.memory, embed, self.hidden, self._short, audio_tokens, record
+                self.decoder, self.memory, self.hidden, self._short, layout.audio_tokens_per_chunk, record
             )
 
     @torch.inference_mode()
@@ -107,7 +106,5 @@ class ModelRunner:
             self._recorded.run(new, heard)
             return
         batch = self.memory.prepare(new)
-        inputs = self.model.text_model.embed_tokens(batch.ids)
-        if heard is not None:
-            inputs = torch.where((batch.audio != NO_AUDIO).unsqueeze(1), heard[batch.audio], inputs)
+        inputs = self.decoder.embed(batch.ids, batch.audio, heard)
         self.hidden[self.memory.ids(slots)] = self.decoder.run(inputs, batch)
